@@ -1,0 +1,43 @@
+"""Keras on TensorFlow, imported without the lines that TensorFlow prints before its log can be configured.
+
+TensorFlow's shared libraries write to the file descriptor of stderr while they load ("oneDNN custom operations are on",
+"Could not find cuda drivers"), whatever the log level says. Every other module takes ``keras`` from here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Hold back what is written to file descriptor 2; show it after all if the block raises."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+# 3 leaves only fatal messages: on a machine without a GPU even "failed call to cuInit" is logged as an error.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+if "tensorflow" in sys.modules:
+    import keras
+else:
+    with _silent_stderr():
+        import keras
+
+__all__ = ["keras"]

@@ -1,0 +1,113 @@
+"""What a network is trained with: optimizer, learning-rate schedule, loss and metric, made from hyperparameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tuner.backend import keras
+from tuner.errors import HyperparameterError
+from tuner.network import Output
+
+# SGD under the names of the textbooks; 0.9 is the momentum of Sutskever et al. 2013 that became customary.
+_SGD_VARIANTS: Mapping[str, dict[str, Any]] = {
+    "momentum": {"momentum": 0.9},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+}
+
+
+def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> keras.optimizers.Optimizer:
+    """Make a fresh optimizer.
+
+    ``learning_rate``, ``momentum``, ``weight_decay`` and ``clipnorm`` override the optimizer's own value where they are
+    not None.
+
+    Parameters
+    ----------
+    hyperparameters : mapping of str to object
+    total_steps : int
+        The number of updates that a named schedule spans.
+
+    Raises
+    ------
+    HyperparameterError
+        If the optimizer has no momentum, if a number stands beside a schedule object, or if Keras refuses the values.
+    """
+    chosen = hyperparameters["optimizer"]
+    template = keras.optimizers.get("sgd" if chosen in _SGD_VARIANTS else chosen)
+    config = template.get_config()
+    if isinstance(chosen, str):
+        config |= _SGD_VARIANTS.get(chosen, {})
+    for name in ("momentum", "weight_decay", "clipnorm"):
+        value = hyperparameters[name]
+        if value is None:
+            continue
+        if name not in config:
+            raise HyperparameterError(
+                f"{name}={value!r} does not apply to optimizer={chosen!r}, which has none: leave {name} at None, or use "
+                "'sgd', 'nesterov' or 'rmsprop'."
+            )
+        config[name] = value
+    config["learning_rate"] = _learning_rate(hyperparameters, config["learning_rate"], total_steps)
+    try:
+        return type(template).from_config(config)
+    except ValueError as error:
+        raise HyperparameterError(f"optimizer={chosen!r} cannot be made: {error}") from error
+
+
+def _learning_rate(hyperparameters: Mapping[str, Any], own: Any, total_steps: int) -> Any:
+    """Return the rate or the schedule; `own` is the optimizer's, a dict where it is a serialised schedule."""
+    rate, schedule = hyperparameters["learning_rate"], hyperparameters["learning_rate_schedule"]
+    if schedule is not None and not isinstance(schedule, str):
+        return type(schedule).from_config(schedule.get_config())
+    if isinstance(own, dict) and (rate is not None or schedule is not None):
+        given = f"learning_rate={rate!r}" if rate is not None else f"learning_rate_schedule={schedule!r}"
+        raise HyperparameterError(
+            f"{given} stands beside an optimizer whose learning rate is a schedule object: leave one of the two out."
+        )
+    rate = own if rate is None else rate
+    if schedule == "cosine":  # to 0
+        return keras.optimizers.schedules.CosineDecay(rate, total_steps)
+    if schedule == "exponential":  # to 1 %
+        return keras.optimizers.schedules.ExponentialDecay(rate, total_steps, 0.01)
+    if schedule == "step":  # a tenth from one half on, a hundredth from three quarters on; Keras includes the boundary
+        boundaries = [math.ceil(total_steps * share) - 1 for share in (0.5, 0.75)]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [rate, rate / 10, rate / 100])
+    return rate
+
+
+class FunctionLoss(keras.losses.Loss):
+    """A loss function ``(y_true, y_pred) -> (n,)`` as a Keras loss."""
+
+    def __init__(self, function: Any, **kwargs: Any):
+        super().__init__(name=getattr(function, "__name__", None), **kwargs)
+        self.function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each sample."""
+        return self.function(y_true, y_pred)
+
+
+def make_loss(loss: Any, dtype: str) -> keras.losses.Loss:
+    """Make a loss that divides by the sum of the sample weights.
+
+    With Keras's default a batch's loss is divided by its number of rows, so that a weight of 2 is not the same as a row
+    given twice; with ``mean_with_sample_weight`` it is.
+    """
+    found = keras.losses.get(loss)
+    if not isinstance(found, keras.losses.Loss):
+        return FunctionLoss(found, reduction="mean_with_sample_weight", dtype=dtype)
+    config = found.get_config() | {"reduction": "mean_with_sample_weight", "dtype": dtype}
+    return type(found).from_config(config)
+
+
+def make_metric(task: str, output: Output) -> keras.metrics.Metric:
+    """Make the metric that is recorded beside the loss: accuracy, or the mean absolute error of a regression."""
+    if task == "regression":
+        return keras.metrics.MeanAbsoluteError(name="mean_absolute_error")
+    if output.sparse:
+        return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    if task == "multilabel" or output.units == 1:
+        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=output.threshold)
+    return keras.metrics.CategoricalAccuracy(name="accuracy")

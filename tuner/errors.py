@@ -1,0 +1,63 @@
+"""The errors of tuner: each says what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+
+class TunerError(Exception):
+    """Base class of every error that tuner raises on purpose."""
+
+
+class HyperparameterError(TunerError, ValueError):
+    """A hyperparameter, or a search space, has an unknown name or a value out of its range."""
+
+
+class DataError(TunerError, ValueError):
+    """The data cannot be trained on, or do not match what was fitted."""
+
+
+class NonFiniteLossError(TunerError, ArithmeticError):
+    """The training loss became NaN or infinite.
+
+    Parameters
+    ----------
+    epoch : int
+        The epoch, counted from 1, whose loss is not finite.
+    history : mapping of str to sequence of float
+        The per-epoch series up to and including that epoch.
+    """
+
+    def __init__(self, epoch: int, history: Mapping[str, Sequence[float]]):
+        super().__init__(epoch, history)
+        self.epoch = epoch
+        self.history = history
+
+    def __str__(self) -> str:
+        return (
+            f"non-finite loss: the training loss became {self.history['loss'][-1]} in epoch {self.epoch}. "
+            "Lower learning_rate, set clipnorm, or standardise the inputs."
+        )
+
+
+class SearchError(TunerError, RuntimeError):
+    """A search cannot start, or ended without a usable trial."""
+
+
+class StudyFileError(TunerError):
+    """A study file cannot be read, or does not declare a study."""
+
+
+class StorageError(TunerError, ConnectionError):
+    """An Optuna storage cannot be reached."""
+
+
+class TrackingError(TunerError, ConnectionError):
+    """A tracking store cannot be reached or written."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the closest of the known names, else an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,367 @@
+"""Hyperparameters and the shape of the data in, an uncompiled ``keras.Model`` out.
+
+A hidden layer is a block: dense, batch normalisation where it comes "before", the residual shortcut, the activation,
+batch normalisation where it comes "after", dropout. With ``residual=True`` the block's input is added before the
+activation (He et al., "Deep residual learning for image recognition", 2016, fig. 2); where the widths differ it passes
+through a linear projection without bias (their option B).
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner import seeds
+from tuner.backend import keras
+from tuner.errors import HyperparameterError
+from tuner.hyperparameters import NETWORK, widths
+
+# He et al. 2015 derive variance 2/fan_in for rectifiers, Klambauer et al. 2017 1/fan_in for SELU, Glorot & Bengio 2010
+# 2/(fan_in + fan_out) for activations that are linear around zero. The smooth relatives of ReLU are paired with it.
+_HE_ACTIVATIONS = frozenset(
+    "relu relu6 leaky_relu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus".split()
+)
+
+_CATEGORICAL = frozenset(
+    "categorical_crossentropy categorical_focal_crossentropy sparse_categorical_crossentropy "
+    "categorical_generalized_cross_entropy kl_divergence".split()
+)
+_PER_CLASS = frozenset(("binary_crossentropy", "binary_focal_crossentropy"))
+_MARGIN = frozenset(("hinge", "squared_hinge", "categorical_hinge"))
+
+
+def _name(identifier: Any) -> str:
+    """Return the snake-case name of a function, an instance or a name."""
+    if not isinstance(identifier, str):
+        identifier = getattr(identifier, "__name__", None) or type(identifier).__name__
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", identifier).lower()
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the last layer gives, and the loss that judges it.
+
+    Parameters
+    ----------
+    units : int
+        One per class, label or target; a single one for two classes, unless the classes compete in a softmax.
+    activation, loss : str, callable or object
+        Never "auto".
+    sparse : bool
+        Whether the loss wants the index of the class, (n, 1), instead of one column per class.
+    logits : bool
+        Whether the loss applies the output activation itself, so that the outputs are not probabilities.
+    threshold : float
+        The value above which a single output means "yes".
+    """
+
+    units: int
+    activation: Any
+    loss: Any
+    sparse: bool
+    logits: bool
+    threshold: float
+
+
+def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Output:
+    """Choose what "auto" stands for in ``output_activation`` and ``loss``.
+
+    Softmax goes with cross-entropy, sigmoid with binary cross-entropy (two classes, or one yes or no per class or label),
+    identity with squared error for regression, and identity with a loss that was made with ``from_logits=True``.
+
+    Parameters
+    ----------
+    task : {"binary", "multiclass", "multilabel", "regression"}
+    n : int
+        The number of classes, labels or targets.
+    hyperparameters : mapping of str to object
+
+    Raises
+    ------
+    HyperparameterError
+        If ``loss="auto"`` is asked to judge an activation that it does not know how to pair in a classification.
+    """
+    activation, loss = hyperparameters["output_activation"], hyperparameters["loss"]
+    classes_compete = task in ("binary", "multiclass")
+    if loss == "auto":
+        kind = _name(activation)
+        if task == "regression":
+            loss = "mean_squared_error"
+        elif kind == "linear":
+            cross_entropy = keras.losses.CategoricalCrossentropy if classes_compete else keras.losses.BinaryCrossentropy
+            loss = cross_entropy(from_logits=True)
+        elif kind == "sigmoid" or (kind == "auto" and task != "multiclass"):
+            loss = "binary_crossentropy"
+        elif kind in ("softmax", "auto") and classes_compete:
+            loss = "categorical_crossentropy"
+        else:
+            raise HyperparameterError(
+                f"loss='auto' does not know what to pair with output_activation={activation!r} for a {task} target: "
+                "name the loss, or use softmax, sigmoid or linear."
+            )
+    kind = _name(loss)
+    logits = bool(getattr(loss, "get_config", dict)().get("from_logits", False))
+    if activation == "auto":
+        if task == "regression" or logits or kind in _MARGIN:
+            activation = "linear"
+        elif task == "multilabel" or kind in _PER_CLASS:
+            activation = "sigmoid"
+        else:
+            activation = "softmax" if task == "multiclass" or kind in _CATEGORICAL else "sigmoid"
+    single = task == "binary" and _name(activation) != "softmax" and kind not in _CATEGORICAL
+    return Output(
+        units=1 if single else n,
+        activation=activation,
+        loss=loss,
+        sparse=kind == "sparse_categorical_crossentropy",
+        logits=logits,
+        threshold=0.0 if logits or kind in _MARGIN else 0.5,
+    )
+
+
+@contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """Let Keras compute in a dtype inside the block, whatever the caller's global setting is."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let the seeds that Keras draws for initialisers and layers without one follow from `seed` inside the block.
+
+    Keras draws them from Python's ``random``; its state outside the block is untouched.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def build(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output, seed: int) -> keras.Model:
+    """Build the network with fresh weights.
+
+    Parameters
+    ----------
+    hyperparameters : mapping of str to object
+        All parameters of the estimator.
+    input_shape : sequence of int
+        The shape of one sample.
+    output : Output
+    seed : int
+        The initial weights are a function of it, of the layer and of the hyperparameters.
+
+    Returns
+    -------
+    keras.Model
+        Built and uncompiled; ``model(X)`` of shape (n, ...) gives (n, ``output.units``).
+
+    Raises
+    ------
+    HyperparameterError
+        If a custom ``model`` callable returns something else.
+    """
+    with precision(hyperparameters["dtype"]):
+        if hyperparameters["model"] is None:
+            return _built_in(hyperparameters, input_shape, output, seed)
+        with _seeded(seeds.weight_seed(seed, 0)):
+            return _custom(hyperparameters, input_shape, output)
+
+
+def _built_in(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output, seed: int) -> keras.Model:
+    activation, normalization = hyperparameters["activation"], hyperparameters["batch_normalization"]
+    n_dense = 0
+
+    def dense(units: int, paired_with: Any, name: str, use_bias: bool = True) -> keras.layers.Dense:
+        nonlocal n_dense
+        kernel_seed, bias_seed = (seeds.weight_seed(seed, 2 * n_dense + i) for i in (0, 1))
+        n_dense += 1
+        return keras.layers.Dense(
+            units,
+            use_bias=use_bias,
+            kernel_initializer=initializer(
+                auto_initializer(hyperparameters["kernel_initializer"], paired_with),
+                hyperparameters["initializer_scale"],
+                kernel_seed,
+            ),
+            bias_initializer=initializer(hyperparameters["bias_initializer"], None, bias_seed),
+            name=name,
+        )
+
+    x = inputs = keras.Input(tuple(input_shape), name="input")
+    for i, units in enumerate(widths(hyperparameters["units"], hyperparameters["hidden_layers"]), start=1):
+        name = f"hidden_{i}"
+        shortcut = x
+        x = dense(units, activation, name)(x)
+        if normalization == "before":
+            x = keras.layers.BatchNormalization(name=f"{name}_normalization")(x)
+        if hyperparameters["residual"]:
+            if shortcut.shape[-1] != units:
+                shortcut = dense(units, "linear", f"{name}_projection", use_bias=False)(shortcut)
+            x = keras.layers.Add(name=f"{name}_shortcut")([x, shortcut])
+        x = keras.layers.Activation(activation, name=f"{name}_activation")(x)
+        if normalization == "after":
+            x = keras.layers.BatchNormalization(name=f"{name}_normalization")(x)
+        if hyperparameters["dropout"]:
+            x = keras.layers.Dropout(hyperparameters["dropout"], name=f"{name}_dropout")(x)
+    x = dense(output.units, output.activation, "output")(x)
+    x = keras.layers.Activation(output.activation, name="output_activation")(x)
+    return keras.Model(inputs, x, name="network")
+
+
+def auto_initializer(identifier: Any, activation: Any) -> Any:
+    """Return what "auto" stands for beside an activation: He for the ReLU family, LeCun for SELU, else Glorot."""
+    if identifier != "auto":
+        return identifier
+    kind = _name(activation)
+    if kind in _HE_ACTIVATIONS:
+        return "he_normal"
+    return "lecun_normal" if kind == "selu" else "glorot_uniform"
+
+
+def initializer(identifier: Any, scale: float | None, seed: int) -> keras.initializers.Initializer:
+    """Return a fresh initialiser with a scale and, unless it brings its own, a seed.
+
+    Parameters
+    ----------
+    identifier : str or keras.initializers.Initializer
+    scale : float, optional
+        Half-width of the uniform, standard deviation of the (truncated) normal initialiser.
+    seed : int
+    """
+    instance = keras.initializers.get(identifier)
+    config = instance.get_config()
+    if scale is not None:
+        config |= {"minval": -scale, "maxval": scale} if "minval" in config else {"stddev": scale}
+    if config.get("seed", 0) is None:
+        config["seed"] = seed
+    return type(instance).from_config(config)
+
+
+def own_parameters(model: Callable[..., Any]) -> dict[str, Any]:
+    """Return the parameters of a model callable that are not given by the estimator, with their defaults.
+
+    A parameter without a default maps to ``inspect.Parameter.empty``.
+    """
+    given = {"input_shape", "n_outputs", *NETWORK}
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(model).parameters.items()
+        if name not in given and parameter.kind not in variadic
+    }
+
+
+def takes_anything(model: Callable[..., Any]) -> bool:
+    """Return whether a model callable accepts keyword arguments that its signature does not name."""
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(model).parameters.values())
+
+
+def _custom(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output) -> keras.Model:
+    function = hyperparameters["model"]
+    offered = {
+        **{name: hyperparameters[name] for name in NETWORK},
+        "kernel_initializer": auto_initializer(hyperparameters["kernel_initializer"], hyperparameters["activation"]),
+        "input_shape": tuple(input_shape),
+        "n_outputs": output.units,
+        "output_activation": output.activation,
+        "loss": output.loss,
+    }
+    named = inspect.signature(function).parameters
+    arguments = {name: value for name, value in offered.items() if name in named}
+    model = function(**arguments, **(hyperparameters["model_params"] or {}))
+    if not isinstance(model, keras.Model):
+        raise HyperparameterError(
+            f"model must return a keras.Model; {_name(function)} returned {model!r} of type {type(model).__name__}."
+        )
+    if getattr(model, "compiled", False):
+        raise HyperparameterError(
+            f"model must return an uncompiled keras.Model; {_name(function)} compiled it. The estimator compiles with "
+            "its own optimizer and loss: remove the call of compile."
+        )
+    shape = tuple(model(np.zeros((1, *input_shape), hyperparameters["dtype"]), training=False).shape)
+    if shape != (1, output.units):
+        raise HyperparameterError(
+            f"model must give outputs of shape (n, {output.units}); {_name(function)} gives (n, "
+            f"{', '.join(map(str, shape[1:]))}). Let it name n_outputs and end in a layer with that many units."
+        )
+    return model
+
+
+def outputs(model: keras.Model, X: Any, batch_size: int = 1024) -> np.ndarray:
+    """Return the model's outputs (n, k) in inference mode.
+
+    The model is called eagerly: a traced function costs half a second for each new model and each new batch length,
+    more than the rows of most tables.
+
+    Parameters
+    ----------
+    model : keras.Model
+    X : array-like or sparse matrix of shape (n, ...)
+    batch_size : int, default=1024
+        Rows at a time; bounds the memory, and is the unit in which sparse rows are made dense.
+    """
+    parts = [
+        np.asarray(model(dense_rows(X, slice(start, start + batch_size)), training=False))
+        for start in range(0, X.shape[0], batch_size)
+    ]
+    return np.concatenate(parts)
+
+
+def dense_rows(X: Any, rows: Any) -> np.ndarray:
+    """Return some rows of an array or a sparse matrix as an array."""
+    chosen = X[rows]
+    return chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
+
+
+def _custom_objects(model: keras.Model, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the classes and functions by name that Keras cannot find by itself when it loads the model."""
+
+    def layers(layer: Any) -> Iterator[Any]:
+        yield layer
+        for inner in getattr(layer, "layers", ()):
+            yield from layers(inner)
+
+    found = [type(layer) for layer in layers(model)]
+    for name in ("activation", "output_activation", "kernel_initializer", "bias_initializer"):
+        value = hyperparameters[name]
+        found.append(type(value) if isinstance(value, keras.initializers.Initializer) else value)
+    return {
+        thing.__name__: thing
+        for thing in found
+        if hasattr(thing, "__name__") and not thing.__module__.startswith("keras.")
+    }
+
+
+def to_bytes(model: keras.Model, hyperparameters: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Return a model as the bytes of a ``.keras`` file, and the custom classes and functions that it needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        return path.read_bytes(), _custom_objects(model, hyperparameters)
+
+
+def from_bytes(content: bytes, custom_objects: Mapping[str, Any], dtype: str) -> keras.Model:
+    """Return the uncompiled model that `to_bytes` wrote."""
+    with tempfile.TemporaryDirectory() as folder, precision(dtype):
+        path = Path(folder) / "model.keras"
+        path.write_bytes(content)
+        # Lambda layers are code; whoever unpickles an estimator has already decided to trust it.
+        return keras.models.load_model(path, custom_objects=dict(custom_objects), compile=False, safe_mode=False)

@@ -1,0 +1,5 @@
+"""Where a study's trials are recorded."""
+
+from tuner.tracking.base import MemoryTracker, NullTracker, StudyRecord, StudyResult, Tracker, TrialRecord
+
+__all__ = ["MemoryTracker", "NullTracker", "StudyRecord", "StudyResult", "Tracker", "TrialRecord"]
