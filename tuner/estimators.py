@@ -1,13 +1,14 @@
 """Keras networks as scikit-learn estimators.
 
-`KerasClassifier` and `KerasRegressor` behave as scikit-learn's ``MLPClassifier`` and ``MLPRegressor`` do. Between data and
-engine stands the *lane* (`tuner.engine.base`): `make_lane` turns (X, y, weights) into one, an engine trains it, and
+`KerasClassifier` and `KerasRegressor` behave as scikit-learn's ``MLPClassifier`` and ``MLPRegressor`` do. Between data
+and engine stands the *lane* (`tuner.engine.base`): `make_lane` turns (X, y, weights) into one, an engine trains it, and
 `adopt_lane` takes the result over. ``fit`` is these three in a row; a search makes the lanes of all folds first and has
 them trained together.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -41,7 +42,17 @@ _OPTIMIZER_PARAMETERS = (
 class KerasEstimator(BaseEstimator):
     """What classifier and regressor share; see `KerasClassifier` for the parameters."""
 
-    # Fitted attributes: model_, history_, n_iter_, n_features_in_, feature_names_in_ and those of the subclasses.
+    # The parameters that the code below reads; the subclasses' constructors set these and the others.
+    batch_size: int
+    dtype: str
+    early_stopping: bool
+    epochs: int
+    model: Callable[..., Any] | None
+    model_params: Mapping[str, Any] | None
+    random_state: Any
+    validation_fraction: float
+    verbose: int
+    warm_start: bool
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
@@ -101,7 +112,7 @@ class KerasEstimator(BaseEstimator):
         return self
 
     def _check_model_params(self, names: Iterable[str]) -> None:
-        if network.takes_anything(self.model):
+        if self.model is None or network.takes_anything(self.model):
             return
         known = network.own_parameters(self.model)
         for name in names:
@@ -308,10 +319,7 @@ class KerasEstimator(BaseEstimator):
     def _weights(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray | None:
         if sample_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, X, dtype=np.dtype(self.dtype), ensure_non_negative=True)
-        if not weights.any():
-            raise DataError("sample_weight is zero for every sample: at least one must be positive.")
-        return weights
+        return _check_sample_weight(sample_weight, X, dtype=np.dtype(self.dtype), ensure_non_negative=True)
 
     def _split(self, part: Part, y: Any) -> tuple[Part, Part]:
         """Split off what early stopping watches: stratified for one column of labels, seeded."""
@@ -393,11 +401,12 @@ class KerasEstimator(BaseEstimator):
         packed = state.pop("_model_bytes", None)
         super().__setstate__(state)
         if packed is not None:
-            self.model_ = network.from_bytes(*packed, dtype=self._fitted_with["dtype"])
+            content, custom_objects = packed
+            self.model_ = network.from_bytes(content, custom_objects, self._fitted_with["dtype"])
 
 
 def _empty(default: Any) -> bool:
-    return default is network.inspect.Parameter.empty
+    return default is inspect.Parameter.empty
 
 
 class KerasClassifier(ClassifierMixin, KerasEstimator):
@@ -430,8 +439,8 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     loss : str, callable or keras.losses.Loss, default="auto"
         "auto": cross-entropy, binary cross-entropy where the output activation is a sigmoid.
     optimizer : str or keras.optimizers.Optimizer, default="adam"
-        Any optimizer of Keras, by name; "momentum" and "nesterov" are SGD with momentum 0.9. An instance is rebuilt from
-        its configuration at every fit.
+        Any optimizer of Keras, by name; "momentum" and "nesterov" are SGD with momentum 0.9. An instance is rebuilt
+        from its configuration at every fit.
     learning_rate, momentum, weight_decay, clipnorm : float or None, default=None
         Override the optimizer's own value. `clipnorm` bounds the norm of each weight's gradient.
     learning_rate_schedule : {None, "cosine", "exponential", "step"} or LearningRateSchedule, default=None
@@ -590,8 +599,8 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, (n_samples, n_classes), or of each label.
 
-        Sigmoid outputs of several classes are divided by their sum; the outputs of a loss with ``from_logits=True`` pass
-        through the softmax or the sigmoid first.
+        Sigmoid outputs of several classes are divided by their sum; the outputs of a loss with ``from_logits=True``
+        pass through the softmax or the sigmoid first.
 
         Raises
         ------
@@ -690,8 +699,8 @@ dropout, residual
     loss : str, callable or keras.losses.Loss, default="auto"
         "auto" is the squared error.
     optimizer, learning_rate, momentum, learning_rate_schedule, weight_decay, clipnorm, batch_size, epochs, \
-early_stopping, validation_fraction, n_iter_no_change, tol, shuffle, callbacks, warm_start, random_state, verbose, dtype, \
-engine
+early_stopping, validation_fraction, n_iter_no_change, tol, shuffle, callbacks, warm_start, random_state, verbose, \
+dtype, engine
         The training, as in `KerasClassifier`.
     model, model_params
         A network of one's own, as in `KerasClassifier`.

@@ -18,8 +18,8 @@ import numpy as np
 from tuner.errors import HyperparameterError, did_you_mean
 
 # Sources of the default search ranges: learning rates as in Bengio, "Practical recommendations for gradient-based
-# training of deep architectures" (2012), section 3.1.1 (1e-6 to 1 for standardised inputs, typically near 1e-2), narrowed
-# to what Adam and momentum use; the rest are the alternatives that the field compares.
+# training of deep architectures" (2012), section 3.1.1 (1e-6 to 1 for standardised inputs, typically near 1e-2),
+# narrowed to what Adam and momentum use; the rest are the alternatives that the field compares.
 
 
 class Constraint:
@@ -45,8 +45,10 @@ class Number(Constraint):
     high_open: bool = False
 
     def accepts(self, value: Any) -> bool:
+        """Return whether the value is allowed."""
         if isinstance(value, bool) or not isinstance(value, Integral if self.integer else Real):
             return False
+        value = float(value)
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
         return math.isfinite(value) and above and below
@@ -68,10 +70,12 @@ class Options(Constraint):
     values: tuple[Any, ...]
 
     def accepts(self, value: Any) -> bool:
+        """Return whether the value is allowed."""
         # `1 == True` in Python, but batch_size=True is a mistake: compare types as well.
         return any(type(value) is type(option) and value == option for option in self.values)
 
     def hint(self, value: Any) -> str:
+        """Return the closest known name."""
         return did_you_mean(value, [v for v in self.values if isinstance(v, str)]) if isinstance(value, str) else ""
 
     def __str__(self) -> str:
@@ -86,6 +90,7 @@ class Instance(Constraint):
     words: str
 
     def accepts(self, value: Any) -> bool:
+        """Return whether the value is allowed."""
         return self.predicate(value)
 
     def __str__(self) -> str:
@@ -100,6 +105,7 @@ class KerasName(Constraint):
     aliases: tuple[str, ...] = ()
 
     def accepts(self, value: Any) -> bool:
+        """Return whether the value is allowed."""
         from tuner.backend import keras
 
         if isinstance(value, str):
@@ -117,12 +123,15 @@ class KerasName(Constraint):
         return isinstance(value, base)
 
     def hint(self, value: Any) -> str:
+        """Return the closest known name."""
         from tuner.backend import keras
 
         if not isinstance(value, str):
             return ""
-        module = getattr(keras, self.module)
-        return did_you_mean(value, [*(n for n in dir(module) if n.islower() and n[0] != "_"), *self.aliases])
+        names = [name for name in dir(getattr(keras, self.module)) if not name.startswith("_")]
+        # Optimizers are known by the lower-case names of their classes, the rest by their snake-case names.
+        names = [name.lower() for name in names] if self.module == "optimizers" else [n for n in names if n.islower()]
+        return did_you_mean(value, [*names, *self.aliases])
 
     def __str__(self) -> str:
         article = "an" if self.module[0] in "aio" else "a"
@@ -301,7 +310,7 @@ TRAINING: Mapping[str, Hyperparameter] = _table(
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {**NETWORK, **TRAINING}
 
-# `initializer_scale` is the half-width or the standard deviation of these; the others derive theirs from the layer's size.
+# `initializer_scale` is the half-width or standard deviation of these; the others derive theirs from the layer's size.
 SCALED_INITIALIZERS = ("random_uniform", "uniform", "random_normal", "normal", "truncated_normal")
 
 
@@ -316,7 +325,7 @@ def check(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         HYPERPARAMETERS[name].check(value)
     units, hidden_layers = values["units"], values["hidden_layers"]
-    if not isinstance(units, Integral) and hidden_layers not in (None, len(units)):
+    if isinstance(units, Sequence) and hidden_layers not in (None, len(units)):
         raise HyperparameterError(
             f"units has {len(units)} entries but hidden_layers={hidden_layers}: give one entry per hidden layer, or "
             "leave hidden_layers at None."
@@ -340,6 +349,6 @@ def check(values: Mapping[str, Any]) -> None:
 
 def widths(units: int | Sequence[int], hidden_layers: int | None) -> tuple[int, ...]:
     """Return the number of units of every hidden layer; two layers where neither parameter says how many."""
-    if isinstance(units, Integral):
-        return (int(units),) * (2 if hidden_layers is None else hidden_layers)
-    return tuple(map(int, units))  # type: ignore[union-attr]
+    if isinstance(units, Sequence):
+        return tuple(map(int, units))
+    return (int(units),) * (2 if hidden_layers is None else hidden_layers)

@@ -75,7 +75,7 @@ class Output:
 def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Output:
     """Choose what "auto" stands for in ``output_activation`` and ``loss``.
 
-    Softmax goes with cross-entropy, sigmoid with binary cross-entropy (two classes, or one yes or no per class or label),
+    Softmax goes with cross-entropy, sigmoid with binary cross-entropy (two classes, or a yes or no per class or label),
     identity with squared error for regression, and identity with a loss that was made with ``from_logits=True``.
 
     Parameters
@@ -109,7 +109,8 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
                 "name the loss, or use softmax, sigmoid or linear."
             )
     kind = _name(loss)
-    logits = bool(getattr(loss, "get_config", dict)().get("from_logits", False))
+    config: Mapping[str, Any] = loss.get_config() if hasattr(loss, "get_config") else {}
+    logits = bool(config.get("from_logits", False))
     if activation == "auto":
         if task == "regression" or logits or kind in _MARGIN:
             activation = "linear"

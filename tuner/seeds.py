@@ -1,8 +1,8 @@
 """Randomness as pure functions of (random_state, layer or epoch), shared by every engine.
 
-Each function hashes its arguments with NumPy's ``SeedSequence``, whose output is the same on every platform and does not
-depend on what was drawn before. The step within an epoch enters through the counter that Keras's stateful seed generators
-increment at every call, which starts at zero in each epoch.
+Each function hashes its arguments with NumPy's ``SeedSequence``, whose output is the same on every platform and does
+not depend on what was drawn before. The step within an epoch enters through the counter that Keras's stateful seed
+generators increment at every call, which starts at zero in each epoch.
 """
 
 from __future__ import annotations

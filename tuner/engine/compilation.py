@@ -45,8 +45,8 @@ def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> kera
             continue
         if name not in config:
             raise HyperparameterError(
-                f"{name}={value!r} does not apply to optimizer={chosen!r}, which has none: leave {name} at None, or use "
-                "'sgd', 'nesterov' or 'rmsprop'."
+                f"{name}={value!r} does not apply to optimizer={chosen!r}, which has none: leave {name} at None, or "
+                "use 'sgd', 'nesterov' or 'rmsprop'."
             )
         config[name] = value
     config["learning_rate"] = _learning_rate(hyperparameters, config["learning_rate"], total_steps)

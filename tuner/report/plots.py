@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # The colours of Okabe & Ito 2008, which people with any colour vision tell apart.
 _BLUE, _ORANGE, _RED, _GREY = "#0072B2", "#E69F00", "#D55E00", "#999999"
@@ -62,7 +63,7 @@ def optimization_history(
         reached = np.isfinite(best)
         axes.step(x[reached], best[reached], where="post", color=_GREY, label="best so far")
     axes.set(xlabel="trial", ylabel=score_name)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=4, frameon=False)

@@ -1,0 +1,20 @@
+"""What every test may use."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """300 of scikit-learn's digits, scaled to [0, 1]: X (300, 64), y (300,)."""
+    X, y = load_digits(return_X_y=True)
+    return X[:300] / 16, y[:300]
+
+
+@pytest.fixture(scope="session")
+def line():
+    """A noisy line, X (80, 3), y (80,)."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    return X, X @ [1.0, -2.0, 0.5] + 0.1 * rng.normal(size=80)

@@ -1,0 +1,61 @@
+import keras
+import numpy as np
+import pytest
+
+from tuner import KerasClassifier
+from tuner.engine.keras import KerasEngine
+from tuner.testing.engines import EngineTestCase
+
+
+class TestKerasEngine(EngineTestCase):
+    @pytest.fixture
+    def engine(self):
+        return KerasEngine()
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes what it is told where its copy can be read; Keras callbacks are copied for each fit."""
+
+    events: list = []
+
+    def __deepcopy__(self, memo):
+        return type(self)()
+
+    def on_train_begin(self, logs=None):
+        self.events.append("train begin")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.events.append(f"epoch {epoch}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.events.append(batch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.events.append(sorted(logs))
+        if epoch == 1:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self.events.append("train end")
+
+
+def test_callbacks_see_a_fit_as_one_fit_and_may_stop_it(digits):
+    X, y = digits
+    Recorder.events.clear()
+    callback = Recorder()
+    estimator = KerasClassifier(epochs=5, batch_size=150, callbacks=[callback], early_stopping=True)
+    estimator.fit(X, y)
+    logs = ["accuracy", "loss", "val_accuracy", "val_loss"]
+    one_epoch = [0, 1, logs]
+    assert Recorder.events == ["train begin", "epoch 0", *one_epoch, "epoch 1", *one_epoch, "train end"]
+    assert estimator.n_iter_ == 2
+    with pytest.raises(AttributeError):
+        callback.model.name  # noqa: B018 - the caller's callback was copied and never attached to a model
+
+
+def test_a_learning_rate_callback_of_keras_works(digits):
+    X, y = digits
+    frozen = keras.callbacks.LearningRateScheduler(lambda epoch: 0.0)
+    a = KerasClassifier(epochs=2, random_state=0, callbacks=[frozen]).fit(X, y)
+    b = KerasClassifier(epochs=1, random_state=0, callbacks=[frozen]).fit(X, y)
+    assert np.array_equal(a.predict_proba(X), b.predict_proba(X)), "a rate of zero leaves the initial weights"

@@ -1,0 +1,1 @@
+"""Contract tests that others can inherit, for an engine or a tracker of their own."""
