@@ -1,7 +1,8 @@
 """Keras on TensorFlow, imported without the lines that TensorFlow prints before its log can be configured.
 
 TensorFlow's shared libraries write to the file descriptor of stderr while they load ("oneDNN custom operations are on",
-"Could not find cuda drivers"), whatever the log level says. Every other module takes ``keras`` from here.
+"Could not find cuda drivers"), whatever the log level says. Every other module takes ``keras`` and ``tensorflow`` from
+here.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 if "tensorflow" in sys.modules:
     import keras
+    import tensorflow
 else:
     with _silent_stderr():
         import keras
+        import tensorflow
 
-__all__ = ["keras"]
+__all__ = ["keras", "tensorflow"]

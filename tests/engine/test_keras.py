@@ -1,3 +1,5 @@
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -51,6 +53,19 @@ def test_callbacks_see_a_fit_as_one_fit_and_may_stop_it(digits):
     assert estimator.n_iter_ == 2
     with pytest.raises(AttributeError):
         callback.model.name  # noqa: B018 - the caller's callback was copied and never attached to a model
+
+
+def test_no_graph_outlives_its_network(digits):
+    def graphs():
+        gc.collect()
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    X, y = digits
+    estimator = KerasClassifier(epochs=1).fit(X, y)
+    before = graphs()
+    for _ in range(3):
+        estimator.fit(X, y)
+    assert graphs() == before
 
 
 def test_a_learning_rate_callback_of_keras_works(digits):

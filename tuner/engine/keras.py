@@ -2,7 +2,7 @@
 
 Every lane is trained by ``keras.Model.train_on_batch``, the step that ``keras.Model.fit`` repeats: with the same
 batches the weights are the same. ``fit`` itself builds an input pipeline at every call, which would be once for each
-lane and epoch where lanes advance epoch by epoch, and takes as long again as the step for each batch of a small network.
+lane and epoch where lanes advance epoch by epoch, and costs as much again as the step for each batch of a small one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tuner import network, seeds
-from tuner.backend import keras
+from tuner.backend import keras, tensorflow
 from tuner.engine.base import EarlyStopper, Engine, History, Lane, OnEpoch, Part, TrainedLane
 from tuner.engine.compilation import make_loss, make_metric, make_optimizer
 
@@ -74,8 +74,13 @@ class _Run:
     def _compile(self) -> None:
         hyperparameters = self.hyperparameters
         steps = math.ceil(len(self.lane.train) / hyperparameters["batch_size"])
+        optimizer = make_optimizer(hyperparameters, steps * hyperparameters["epochs"])
+        if not tensorflow.distribute.has_strategy():
+            # One replica has nothing to reduce. TensorFlow's all_reduce registers a gradient function at every trace
+            # and for good, which would keep the graph of every network ever trained: 8 MB for each small fit.
+            optimizer._all_reduce_sum_gradients = list
         self.model.compile(
-            optimizer=make_optimizer(hyperparameters, steps * hyperparameters["epochs"]),
+            optimizer=optimizer,
             loss=make_loss(self.output.loss, hyperparameters["dtype"]),
             weighted_metrics=[make_metric(self.lane.task, self.output)],
             # XLA costs a second for each new model, which fits of a minute and less do not earn back.
@@ -83,7 +88,6 @@ class _Run:
         )
         values = self.lane.state.optimizer_values if self.lane.state else None
         if values is not None:
-            optimizer = self.model.optimizer
             optimizer.build(self.model.trainable_variables)
             for variable, value in zip(optimizer.variables, values, strict=True):
                 variable.assign(value)

@@ -145,8 +145,7 @@ class EngineTestCase:
 
     def test_early_stopping_restores_the_best_epoch(self, engine: Engine) -> None:
         """The weights are those of the lowest loss on the validation part, and training ended early."""
-        params = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 3, "epochs": 60}
-        lane = self.lane(learning_rate=0.1, **params)
+        lane = self.lane(learning_rate=0.1, early_stopping=True, validation_fraction=0.3, n_iter_no_change=3, epochs=60)
         assert lane.validation is not None
         [trained] = engine.train([lane])
         losses = trained.history["val_loss"]
@@ -173,6 +172,7 @@ class EngineTestCase:
 
         stopped, finished = engine.train(lanes, on_epoch)
         assert seen == [(0, 1, 1), (1, 2, 2), (2, 2, 3), (3, 2, 4), (4, 2, 5)]
+        assert kept is not None
         np.testing.assert_allclose(network.outputs(stopped.model, lanes[0].train.X), kept, rtol=1e-5)
         assert stopped.epoch == 2 and finished.epoch == 5
         self.assert_same(stopped, engine.train([replace(lanes[0], epochs=2)])[0])

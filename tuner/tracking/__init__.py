@@ -1,5 +1,21 @@
 """Where a study's trials are recorded."""
 
-from tuner.tracking.base import MemoryTracker, NullTracker, StudyRecord, StudyResult, Tracker, TrialRecord
+from tuner.tracking.base import (
+    MemoryTracker,
+    NullTracker,
+    StudyRecord,
+    StudyResult,
+    Tracker,
+    TrackingWarning,
+    TrialRecord,
+)
 
-__all__ = ["MemoryTracker", "NullTracker", "StudyRecord", "StudyResult", "Tracker", "TrialRecord"]
+__all__ = [
+    "MemoryTracker",
+    "NullTracker",
+    "StudyRecord",
+    "StudyResult",
+    "Tracker",
+    "TrackingWarning",
+    "TrialRecord",
+]

@@ -20,9 +20,10 @@ import mlflow
 import sqlalchemy
 
 from tuner.errors import TrackingError
-from tuner.tracking.mlflow import VIEW_KEY, VIEW_TAG, first_call, is_database, store_uri
+from tuner.tracking.mlflow import VIEW_KEY, VIEW_TAG, first_call, is_database, store_uri, without_password
 
 PORTS_TRIED = 20
+SECONDS_TO_END = 10  # uvicorn lets the requests in progress end; a browser may hold one open
 
 
 def runs_link(server: str, uri: str | None = None, experiment: str | None = None) -> str:
@@ -88,7 +89,7 @@ def serve_ui(
     """
     uri = store_uri(uri)
     if not is_database(uri):
-        echo(runs_link(uri, uri, experiment))
+        echo(runs_link(without_password(uri), uri, experiment))
         return
     path = sqlalchemy.make_url(uri).database
     if urlsplit(uri).scheme.startswith("sqlite") and not os.path.exists(path or ""):
@@ -98,7 +99,7 @@ def serve_ui(
     link = runs_link(server, uri, experiment)
     if free != port:
         echo(f"Port {port} is in use; taking {free}.")
-    with _mlflow_server(uri, host, free) as process, suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), _mlflow_server(uri, host, free) as process:
         echo(link)
         echo("Ctrl-C stops the server.")
         process.wait()
@@ -109,9 +110,10 @@ def _mlflow_server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[
     """Start MLflow's server, wait until it answers, and end it with the block."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    # The job workers are for language models: without them the server starts in half the time and a fifth of the memory.
+    # The job workers are for language models: without them the server starts in half the time and a fifth of the
+    # memory.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with tempfile.TemporaryFile() as output, _termination_as_interrupt():
+    with tempfile.TemporaryFile() as output, _signals_as_interrupt():
         # In a session of its own, so that a Ctrl-C reaches it once, through us.
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -121,7 +123,10 @@ def _mlflow_server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[
             yield process
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(timeout=SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, output: IO[bytes]) -> None:
@@ -138,8 +143,8 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, output: I
 
 
 @contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the server too, which would outlive us otherwise."""
+def _signals_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the server too, which would outlive us, and SIGINT where a shell that started us ignores it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -147,11 +152,12 @@ def _termination_as_interrupt() -> Iterator[None]:
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _free_port(host: str, port: int) -> int:

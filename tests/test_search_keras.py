@@ -1,0 +1,300 @@
+"""OptunaSearchCV with Keras estimators: the folds of a trial train together."""
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from sklearn import config_context
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import StratifiedKFold, cross_val_score, cross_validate
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from tuner import KerasClassifier, KerasRegressor, OptunaSearchCV
+from tuner.errors import DataError, HyperparameterError, SearchError
+from tuner.evaluation import Job, evaluate
+from tuner.tracking import MemoryTracker
+
+EPOCHS = 3
+CV = StratifiedKFold(2, shuffle=True, random_state=0)
+
+
+def classifier(**params):
+    return KerasClassifier(**{"units": 8, "epochs": EPOCHS, "random_state": 0, "learning_rate": 0.01, **params})
+
+
+def search(estimator, space, **settings):
+    return OptunaSearchCV(estimator, space, **{"n_trials": 1, "cv": CV, "random_state": 0, **settings})
+
+
+def split_scores(fitted, row=0):
+    return [fitted.cv_results_[f"split{i}_test_score"][row] for i in range(fitted.n_splits_)]
+
+
+@pytest.fixture
+def lanes(monkeypatch):
+    """The lanes of every call of the engine."""
+    calls = []
+    train = KerasClassifier.train_lanes
+
+    def noted(self, lanes, on_epoch=None):
+        calls.append(lanes)
+        return train(self, lanes, on_epoch)
+
+    monkeypatch.setattr("tuner.estimators.KerasEstimator.train_lanes", noted)
+    return calls
+
+
+# The same scores as fold by fold --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("estimator", "prefix"),
+    [
+        (classifier(), ""),
+        (make_pipeline(StandardScaler(), classifier()), "kerasclassifier__"),
+        (
+            make_pipeline("passthrough", StandardScaler(), make_pipeline(MinMaxScaler(), classifier())),
+            "pipeline__kerasclassifier__",
+        ),
+        (Pipeline([("net", classifier())]), "net__"),
+    ],
+    ids=["bare", "pipeline", "nested", "one step"],
+)
+def test_scores_are_those_of_cross_validate(digits, lanes, estimator, prefix):
+    fitted = search(estimator, {f"{prefix}units": [9]}, return_train_score=True).fit(*digits)
+    assert [len(call) for call in lanes] == [2, 1]  # both folds, and the refit
+    best = clone(estimator).set_params(**fitted.best_params_)
+    expected = cross_validate(best, *digits, cv=CV, return_train_score=True)
+    assert split_scores(fitted) == pytest.approx(expected["test_score"])
+    train = [fitted.cv_results_[f"split{i}_train_score"][0] for i in range(2)]
+    assert train == pytest.approx(expected["train_score"])
+    assert fitted.best_estimator_.predict(digits[0]).shape == digits[1].shape
+
+
+def test_targets_are_transformed(line):
+    network = KerasRegressor(units=8, epochs=EPOCHS, random_state=0)
+    for target in (100 * line[1], 100 * np.column_stack([line[1], -line[1]])):
+        estimator = TransformedTargetRegressor(make_pipeline(StandardScaler(), network), transformer=StandardScaler())
+        tracker = MemoryTracker()
+        space = {"regressor__kerasregressor__units": [9]}
+        fitted = search(estimator, space, cv=2, tracking=tracker).fit(line[0], target)
+        best = clone(estimator).set_params(**fitted.best_params_)
+        assert split_scores(fitted) == pytest.approx(cross_val_score(best, line[0], target, cv=2), rel=1e-4)
+        assert max(tracker.trials[0].series["test_loss"]) < 10  # of the transformed target
+
+
+def test_preprocessing_sees_training_folds_only_and_caches(digits, tmp_path):
+    class Spy(StandardScaler):
+        seen = []
+
+        def fit(self, X, y=None, sample_weight=None):
+            Spy.seen.append(len(X))
+            return super().fit(X, y)
+
+    pipeline = Pipeline([("spy", Spy()), ("net", classifier())])
+    search(pipeline, {"net__units": [3]}).fit(*digits)
+    assert Spy.seen == [150, 150, 300]
+    Spy.seen.clear()
+
+    cached = Pipeline([("scaler", StandardScaler()), ("net", classifier())], memory=str(tmp_path))
+    first = search(cached, {"net__units": [3]}).fit(*digits)
+    plain = search(clone(cached).set_params(memory=None), {"net__units": [3]}).fit(*digits)
+    assert split_scores(first) == split_scores(plain)
+    assert any(tmp_path.rglob("output.pkl"))
+
+
+def test_a_wrapped_network_goes_fold_by_fold(digits, lanes):
+    wrapped = CalibratedClassifierCV(classifier(), cv=2)
+    fitted = search(wrapped, {"estimator__units": [3]}).fit(*digits)
+    assert {len(call) for call in lanes} == {1}
+    assert fitted.cv_results_["state"].tolist() == ["complete"]
+
+
+def test_sample_weight_reaches_the_lanes(digits):
+    X, y = digits
+    weights = np.random.default_rng(0).uniform(0, 2, len(y))
+    pipeline = make_pipeline(StandardScaler(), classifier())
+    fitted = search(pipeline, {"kerasclassifier__units": [9]}).fit(X, y, kerasclassifier__sample_weight=weights)
+    best = clone(pipeline).set_params(**fitted.best_params_)
+    params = {"kerasclassifier__sample_weight": weights}
+    assert split_scores(fitted) == pytest.approx(cross_val_score(best, X, y, cv=CV, params=params))
+
+    with config_context(enable_metadata_routing=True):
+        network = classifier().set_fit_request(sample_weight=True)
+        routed = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), network)
+        scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+        by_routing = search(routed, {"kerasclassifier__units": [9]}, scoring=scorer).fit(X, y, sample_weight=weights)
+        best = clone(routed).set_params(**by_routing.best_params_)
+        expected = cross_val_score(best, X, y, cv=CV, scoring=scorer, params={"sample_weight": weights})
+    assert split_scores(by_routing) == pytest.approx(expected)
+
+
+# Series and pruning ---------------------------------------------------------------------------------------------------
+
+
+def test_series_are_per_epoch_and_per_fold(digits):
+    tracker = MemoryTracker()
+    search(make_pipeline(StandardScaler(), classifier()), {"kerasclassifier__units": [9]}, tracking=tracker).fit(
+        *digits
+    )
+    series = tracker.trials[0].series
+    assert {"loss", "accuracy", "test_loss", "test_accuracy", "split0_loss", "split1_test_accuracy"} <= series.keys()
+    assert {len(values) for values in series.values()} == {EPOCHS}
+    assert series["loss"] == pytest.approx(np.mean([series["split0_loss"], series["split1_loss"]], axis=0))
+    assert series["split0_test_accuracy"][-1] == pytest.approx(tracker.trials[0].metrics["split0_test_score"])
+
+
+def test_pruning_reports_the_mean_score_after_every_epoch(digits):
+    pipeline = make_pipeline(StandardScaler(), classifier())
+    tracker = MemoryTracker()
+    space = {"kerasclassifier__learning_rate": FloatDistribution(1e-7, 1e-1, log=True)}
+    settings = {"n_trials": 10, "enable_pruning": True, "tracking": tracker}
+    pruner = optuna.pruners.PercentilePruner(70.0, n_startup_trials=1)
+    fitted = search(pipeline, space, pruner=pruner, **settings).fit(*digits)
+    assert fitted.cv_results_["state"][:8].tolist() == ["complete"] * 8
+    for trial, record in zip(fitted.trials_, tracker.trials, strict=True):
+        steps = len(trial.intermediate_values)
+        assert list(trial.intermediate_values) == list(range(steps))
+        assert list(trial.intermediate_values.values()) == pytest.approx(record.series["test_accuracy"])
+        assert trial.value == trial.intermediate_values[steps - 1] == record.metrics["mean_test_score"]
+        assert (steps < EPOCHS) <= (record.state == "pruned")
+
+
+class Always:
+    """A judge with one verdict."""
+
+    def __init__(self, prune):
+        self.prune, self.reports = prune, []
+
+    def report(self, step, score):
+        self.reports.append((step, score))
+        return self.prune
+
+    def notes(self):
+        return None
+
+
+def job(estimator, data, **settings):
+    settings = {"scorer": lambda e, X, y: e.score(X, y), "metric": "score", **settings}
+    return Job(estimator, *data, splits=list(CV.split(*data)), **settings)
+
+
+def test_a_pruned_trial_stops_all_folds(digits):
+    judge = Always(prune=True)
+    outcome = evaluate(job(make_pipeline(StandardScaler(), classifier(epochs=50)), digits, judge=judge))
+    assert (outcome.state, outcome.reason) == ("pruned", "pruned at step 0")
+    assert len(outcome.series["split1_loss"]) == 1
+    assert judge.reports == [(0, np.mean([scores["score"] for scores in outcome.test_scores]))]
+
+
+def test_a_fold_that_stopped_keeps_its_last_score(digits):
+    early = classifier(epochs=12, early_stopping=True, n_iter_no_change=1, learning_rate=0.3, validation_fraction=0.3)
+    judge = Always(prune=False)
+    outcome = evaluate(job(early, digits, judge=judge))
+    lengths = {len(outcome.series["split0_loss"]), len(outcome.series["split1_loss"])}
+    assert len(lengths) == 2, "choose another seed: both folds stop at the same epoch"
+    assert [step for step, _ in judge.reports] == list(range(max(lengths)))
+    assert len(outcome.series["held_out_score"]) == max(lengths)
+    shorter = min((0, 1), key=lambda i: len(outcome.series[f"split{i}_loss"]))
+    rest = outcome.series[f"split{shorter}_held_out_score"][min(lengths) - 1 :]
+    assert len(set(rest)) == 1
+    assert rest[0] == outcome.test_scores[shorter]["score"]  # of the weights that the fold kept
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+
+
+class Explosive(TransformerMixin, BaseEstimator):
+    """Makes the features so large that the loss is not finite."""
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X * self.factor
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def test_a_non_finite_loss_fails_the_trial_at_that_epoch(digits):
+    network = classifier(
+        units=4,
+        activation="linear",
+        optimizer="sgd",
+        learning_rate=1e6,
+        epochs=40,
+        loss="mean_squared_error",
+        output_activation="linear",
+    )
+    tracker = MemoryTracker()
+    given = search(network, {"learning_rate": [1e-3, 1e6]}, n_trials=6, tracking=tracker)
+    with pytest.warns(FitFailedWarning, match="non-finite loss"):
+        fitted = given.fit(*digits)
+    failed = fitted.cv_results_["param_learning_rate"] == 1e6
+    assert 0 < failed.sum() < 6
+    assert (fitted.cv_results_["state"] == np.where(failed, "failed", "complete")).all()
+    assert all(reason.startswith("non-finite loss") for reason in fitted.cv_results_["reason"][failed])
+    assert fitted.best_params_ == {"learning_rate": 1e-3}
+    exploded = tracker.trials[int(np.flatnonzero(failed)[0])]
+    assert exploded.reason.startswith("non-finite loss")
+    assert len(exploded.series["loss"]) < 40
+    assert not np.isfinite(exploded.series["loss"][-1])
+
+
+def test_bad_data_end_the_search_before_any_training(digits, lanes):
+    X, y = digits
+    holes = np.where(X > 0.9, np.nan, X)
+    for estimator, prefix in ((classifier(), ""), (make_pipeline(StandardScaler(), classifier()), "kerasclassifier__")):
+        given = search(estimator, {f"{prefix}units": [3, 4]}, n_trials=20)
+        with pytest.raises((DataError, ValueError), match="NaN"):
+            given.fit(holes, y)
+        with pytest.raises(DataError, match="class"):
+            given.fit(X, np.zeros(len(X)))
+        assert not hasattr(given, "study_") or len(given.study_.trials) <= 8
+    assert not lanes
+
+
+def test_hyperparameters_that_do_not_fit_together_are_refused_before_training(digits, lanes):
+    space = {"hidden_layers": [1, 2, 3], "units": [(4,), (4, 4), (4, 4, 4)]}
+    with pytest.raises(HyperparameterError, match="one entry per hidden layer"):
+        search(classifier(), space, n_trials=30).fit(*digits)
+    assert not lanes
+
+
+def test_all_networks_fail(digits):
+    with pytest.raises(SearchError, match="non-finite loss"):
+        search(make_pipeline(Explosive(1e30), classifier()), {"kerasclassifier__units": [3]}).fit(*digits)
+
+
+# Reproducible ---------------------------------------------------------------------------------------------------------
+
+
+def test_networks_are_seeded_by_the_search_whatever_n_jobs(digits):
+    pipeline = make_pipeline(StandardScaler(), KerasClassifier(units=8, epochs=2))
+    space = {"kerasclassifier__dropout": FloatDistribution(0, 0.5), "kerasclassifier__units": [(8,), (8, 8)]}
+    one, two = (
+        search(
+            pipeline, space, n_trials=3, cv=StratifiedKFold(2, shuffle=True), n_jobs=n_jobs, enable_pruning=True
+        ).fit(*digits)
+        for n_jobs in (1, 2)
+    )
+    assert one.cv_results_["params"] == two.cv_results_["params"]
+    assert one.cv_results_["mean_test_score"] == pytest.approx(two.cv_results_["mean_test_score"])
+    assert np.array_equal(one.predict(digits[0]), two.predict(digits[0]))
+
+
+def test_the_ready_space(digits):
+    fitted = search(make_pipeline(StandardScaler(), classifier(epochs=1)), None).fit(*digits)
+    assert set(fitted.best_params_) == {
+        f"kerasclassifier__{name}"
+        for name in ("learning_rate", "kernel_initializer", "activation", "batch_normalization")
+    }

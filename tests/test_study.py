@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from tuner import OptunaSearchCV, Study
+from tuner.errors import HyperparameterError, SearchError, StorageError, StudyFileError
+from tuner.study import load_study_file
+from tuner.tracking import MemoryTracker
+
+
+def make_study(**changes):
+    settings = {
+        "name": "iris",
+        "data": lambda: load_iris(return_X_y=True),
+        "estimator": LogisticRegression(max_iter=2000),
+        "space": {"C": [0.01, 0.1, 1.0, 10.0], "fit_intercept": [True, False]},
+        "cv": 3,
+        "n_trials": 3,
+        "random_state": 0,
+        "storage": "results/journal.log",
+        "tracking": None,
+    }
+    return Study(**{**settings, **changes})
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_run_returns_the_fitted_search_and_shows_the_trials(capsys):
+    tracker = MemoryTracker()
+    search = make_study(tracking=tracker).run()
+    assert isinstance(search, OptunaSearchCV) and search.n_trials_ == 3
+    assert search.predict(load_iris().data[:2]).shape == (2,)
+    shown = capsys.readouterr().out
+    assert "trial   2  complete" in shown and "best of 3 complete trials" in shown and "3 trials: 3 complete" in shown
+    assert tracker.study.name == "iris" and len(tracker.trials) == 3
+    assert make_study(n_trials=1, name="quiet").run(verbose=False).n_trials_ == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_the_same_study_goes_on_to_its_total_and_repeats_nothing():
+    first = make_study().run(verbose=False)
+    proposed = [trial.params for trial in first.trials_]
+    again = make_study().run(verbose=False)
+    assert again.n_trials_ == 3 and again.best_score_ == first.best_score_
+    longer = make_study().run(n_trials=5, verbose=False)
+    assert longer.n_trials_ == 5
+    assert [trial.params for trial in longer.trials_][:3] == proposed
+
+
+def test_fresh_and_another_name_start_anew():
+    make_study().run(verbose=False)
+    changed = make_study(space={"C": [0.5, 5.0]})
+    with pytest.raises(SearchError, match="(?s)made for something else.*C") as caught:
+        changed.run(verbose=False)
+    assert "fit_intercept" in str(caught.value), "the difference is shown"
+    assert changed.run(verbose=False, name="another").n_trials_ == 3
+    assert set(changed.run(verbose=False, fresh=True).cv_results_["param_C"]) <= {0.5, 5.0}
+
+
+def test_changes_for_one_run_are_checked():
+    with pytest.raises(TypeError, match="unknown changes.*trials"):
+        make_study().run(trials=3)
+    with pytest.raises(HyperparameterError, match="n_trials must be an integer >= 1; got 0"):
+        make_study().run(n_trials=0)
+    with pytest.raises(HyperparameterError, match="data must give"):
+        make_study(data=lambda: np.zeros(3)).run()
+    with pytest.raises(StorageError, match="cannot be reached"):
+        make_study().run(storage="postgresql://localhost:1/none")
+
+
+def test_data_may_bring_what_fit_takes():
+    X, y = load_iris(return_X_y=True)
+    weights = np.where(y == 2, 100.0, 0.01)
+    search = make_study(data=(X, y, {"sample_weight": weights}), name="weighted").run(verbose=False)
+    assert (search.predict(X) == 2).mean() > 0.4
+
+
+def test_ctrl_c_keeps_and_shows_what_is_finished(capsys):
+    class Interrupting(LogisticRegression):
+        fits = 0
+
+        def fit(self, X, y, sample_weight=None):
+            type(self).fits += 1
+            if type(self).fits == 8:  # in the second fold of the third trial
+                raise KeyboardInterrupt
+            return super().fit(X, y, sample_weight)
+
+    study = make_study(estimator=Interrupting(max_iter=2000), n_trials=4)
+    with pytest.raises(KeyboardInterrupt):
+        study.run()
+    shown = capsys.readouterr().out
+    assert "2 trials: 2 complete" in shown and "best of 2 complete trials" in shown
+    resumed = study.run()
+    assert resumed.n_trials_ == 4
+    assert "going on after 2 finished trials" in capsys.readouterr().out
+
+
+# -- study files -------------------------------------------------------------------------------------------------------
+
+FILE = """
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from tuner import Study
+
+estimator = LogisticRegression(max_iter=2000)
+study = Study("iris", lambda: load_iris(return_X_y=True), estimator, {"C": [0.1, 1.0]}, n_trials=2, tracking=None)
+"""
+
+
+def test_a_study_file_declares_a_study(tmp_path):
+    (tmp_path / "iris.py").write_text(FILE)
+    assert load_study_file("iris.py").run(verbose=False, n_jobs=2).n_trials_ == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no study file"),
+        ("x = 1", "declares no study"),
+        ("study = 3", "found int"),
+        ("def (", "cannot be loaded: SyntaxError"),
+        ("import no_such_module", "cannot be loaded: ModuleNotFoundError.*line 1"),
+        ("\n\n1 / 0", "ZeroDivisionError.*line 3"),
+    ],
+)
+def test_a_file_that_is_no_study_is_an_error_that_says_why(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / "broken.py").write_text(content)
+    with pytest.raises(StudyFileError, match=message):
+        load_study_file(tmp_path / "broken.py")

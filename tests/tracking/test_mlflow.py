@@ -1,0 +1,351 @@
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import Request, url2pathname, urlopen
+
+import mlflow
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tuner import KerasClassifier
+from tuner.errors import TrackingError
+from tuner.testing.trackers import TrackerTestCase, make_result, make_study, make_trial
+from tuner.tracking.base import TrackingWarning
+from tuner.tracking.mlflow import PARAM_LENGTH, VIEW_TAG, MlflowTracker, first_call, store_uri
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    """One store for all tests here, each with an experiment of its own: to create one takes seconds."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    with first_call(uri):
+        mlflow.MlflowClient(uri)
+    return uri
+
+
+@pytest.fixture
+def make_tracker(uri, tmp_path):
+    return lambda: MlflowTracker(uri, artifact_location=str(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def experiment(request):
+    return request.node.name
+
+
+@pytest.fixture
+def client(uri):
+    return mlflow.MlflowClient(uri)
+
+
+def children(client, run_id):
+    """The trials of a study in their order, found as MLflow's page finds them."""
+    experiment_id = client.get_run(run_id).info.experiment_id
+    runs = client.search_runs([experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}'")
+    return sorted(runs, key=lambda run: run.info.run_name)
+
+
+def track(tracker, experiment, *trials, resume=None, **result):
+    key = tracker.start(make_study(experiment=experiment), resume)
+    for trial in trials:
+        tracker.log_trial(trial)
+    tracker.finish(make_result(*trials, **result))
+    return key
+
+
+class TestMlflowTracker(TrackerTestCase):
+    @pytest.fixture
+    def make_tracker(self, make_tracker):
+        return make_tracker
+
+
+def test_every_trial_is_a_child_run_with_all_that_is_known_of_it(make_tracker, client, experiment):
+    trials = make_trial(0), make_trial(1, "pruned"), make_trial(2, "failed")
+    runs = children(client, track(make_tracker(), experiment, *trials))
+
+    assert [run.info.run_name for run in runs] == ["trial 000", "trial 001", "trial 002"]
+    assert [run.info.status for run in runs] == ["FINISHED", "KILLED", "FAILED"]
+    assert [run.data.tags["state"] for run in runs] == ["complete", "pruned", "failed"]
+    assert [run.data.tags.get("reason") for run in runs] == [None, "pruned for a test", "failed for a test"]
+    for run, trial in zip(runs, trials, strict=True):
+        assert run.data.params == {name: str(value) for name, value in trial.params.items()}
+        assert {name: run.data.metrics[name] for name in trial.metrics} == dict(trial.metrics)
+        assert (run.info.start_time, run.info.end_time) == (1000 * trial.start_time, 1000 * trial.end_time)
+        for name, values in trial.series.items():
+            history = client.get_metric_history(run.info.run_id, name)
+            assert [(point.step, point.value) for point in history] == list(enumerate(values, start=1))
+
+
+def test_the_parent_run_says_what_was_asked_and_what_came_of_it(make_tracker, client, experiment):
+    trials = make_trial(0), make_trial(1), make_trial(2, "pruned")
+    run_id = track(make_tracker(), experiment, *trials, figures={"optimization_history": Figure()})
+
+    run = client.get_run(run_id)
+    assert (run.info.run_name, run.info.status) == ("digits", "FINISHED")
+    assert run.data.params == {"estimator": "Pipeline(...)", "cv": "StratifiedKFold(n_splits=2)", "n_trials": "3"}
+    assert run.data.metrics == dict(trials[1].metrics)
+    expected = {"data.fingerprint": "1f3a", "git.commit": "0a1b2c", "state": "finished", "best.trial": "1"}
+    expected |= {"best.mlp__learning_rate": "0.01", "best.mlp__activation": "relu"}
+    assert expected.items() <= run.data.tags.items()
+    assert {file.path for file in client.list_artifacts(run_id)} == {"trials.csv", "optimization_history.png"}
+    path = client.download_artifacts(run_id, "trials.csv")
+    with open(path) as table:
+        assert table.readline().startswith("number,state,mlp__learning_rate")
+
+
+@pytest.mark.parametrize(("state", "status"), [("interrupted", "KILLED"), ("failed", "FAILED")])
+def test_a_study_that_was_cut_short_says_why(make_tracker, client, experiment, state, status):
+    run = client.get_run(track(make_tracker(), experiment, make_trial(0), state=state, reason="a test"))
+    assert run.info.status == status
+    assert (run.data.tags["state"], run.data.tags["reason"]) == (state, "a test")
+
+
+def test_the_page_shows_the_score_and_what_all_studies_of_the_experiment_searched(make_tracker, client, experiment):
+    for searched in (("a__units",), ("a__activation", "a__units")):
+        tracker = make_tracker()
+        run_id = tracker.start(make_study(experiment=experiment, searched=searched))
+        tracker.finish(make_result())
+    tags = client.get_experiment(client.get_run(run_id).info.experiment_id).tags
+    columns = ["metrics.`mean_test_score`", "params.`a__activation`", "params.`a__units`", "tags.`state`"]
+    assert json.loads(tags[VIEW_TAG])["selectedColumns"] == columns
+
+
+def test_a_study_is_continued_in_the_run_it_began_in(make_tracker, client, experiment):
+    key = track(make_tracker(), experiment, make_trial(0), state="interrupted", reason="Ctrl-C")
+    tracker = make_tracker()
+    more = make_study(experiment=experiment, params={"n_trials": 5, "cv": "StratifiedKFold(n_splits=2)", "seed": 0})
+    assert tracker.start(more, resume=key) == key
+    assert client.get_run(key).info.status == "RUNNING"
+    tracker.log_trial(make_trial(1))
+    tracker.finish(make_result(make_trial(0), make_trial(1)))
+
+    run = client.get_run(key)
+    assert [child.info.run_name for child in children(client, key)] == ["trial 000", "trial 001"]
+    assert run.info.status == "FINISHED"
+    assert "reason" not in run.data.tags
+    assert run.data.metrics["mean_test_score"] == 0.51
+    assert (run.data.tags["best.trial"], run.data.tags["best.mlp__learning_rate"]) == ("1", "0.01")
+    assert (run.data.params["n_trials"], run.data.tags["n_trials"], run.data.params["seed"]) == ("3", "5", "0")
+
+
+def test_a_deleted_run_is_not_continued(make_tracker, client, experiment):
+    key = track(make_tracker(), experiment)
+    client.delete_run(key)
+    assert track(make_tracker(), experiment, resume=key) != key
+
+
+def test_values_that_mlflow_refuses_are_cut_or_renamed_visibly(make_tracker, client, experiment):
+    trial = make_trial(0, params={"long": "x" * 20_000, "f(x)": 1}, metrics={"top@5": 0.5, "nan": np.nan})
+    (run,) = children(client, track(make_tracker(), experiment, trial, best=trial))
+    assert len(run.data.params["long"]) == PARAM_LENGTH
+    assert run.data.params["long"].endswith("… (cut)")
+    assert run.data.params["f_x_"] == "1"
+    assert run.data.metrics["top_5"] == 0.5
+    assert np.isnan(run.data.metrics["nan"])
+
+
+@pytest.fixture(scope="module")
+def logged_model(uri, tmp_path_factory, digits):
+    """A study that was continued, whose second model is the one that counts: its run, that model, and some data."""
+    X, y = digits
+    older, model = (
+        make_pipeline(StandardScaler(), KerasClassifier(units=4, epochs=1, random_state=seed)).fit(X, y)
+        for seed in (0, 1)
+    )
+    tracker = MlflowTracker(uri, artifact_location=str(tmp_path_factory.mktemp("artifacts")))
+    key = track(tracker, "model", make_trial(0), model=older, input_example=X[:5])
+    track(tracker, "model", make_trial(0), make_trial(1), resume=key, model=model, input_example=X[:5])
+    return key, model, X
+
+
+def test_the_model_is_logged_with_signature_example_and_what_it_needs(logged_model, client):
+    key, _, X = logged_model
+    logged = client.search_logged_models([client.get_run(key).info.experiment_id])[0]
+    assert logged.params == {"mlp__learning_rate": "0.01", "mlp__activation": "relu"}
+    assert (logged.status, logged.source_run_id) == ("READY", key)
+
+    path = Path(url2pathname(urlsplit(logged.artifact_location).path))
+    description = mlflow.models.Model.load(path)
+    assert description.signature.inputs.inputs[0].shape == (-1, 64)
+    np.testing.assert_array_equal(description.load_input_example(str(path)), X[:5])
+    pinned = {line.partition("==")[0] for line in (path / "requirements.txt").read_text().splitlines()}
+    assert {"mlflow", "scikit-learn", "cloudpickle", "tensorflow", "keras"} <= pinned
+    assert (path / "code" / "tuner" / "estimators.py").exists()
+
+
+def test_the_model_loads_in_a_fresh_process_and_predicts_the_same(logged_model, uri, tmp_path):
+    key, model, X = logged_model
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import sys, mlflow, numpy as np; mlflow.set_tracking_uri(sys.argv[1])\n"
+        "model = mlflow.sklearn.load_model(sys.argv[2])\n"
+        "np.save('proba.npy', model.predict_proba(np.load('X.npy')))\n"
+        "import tuner; print(tuner.__file__)"
+    )
+    command = [sys.executable, "-c", code, uri, f"runs:/{key}/model"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True)
+    assert os.path.join("code", "tuner") in done.stdout  # the tuner that travelled with the model
+    np.testing.assert_array_equal(np.load(tmp_path / "proba.npy"), model.predict_proba(X))
+
+
+def test_mlflow_serves_the_model(logged_model, uri):
+    key, model, X = logged_model
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # MLflow calls uvicorn by its name
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--port", str(port)]
+        + ["--model-uri", f"runs:/{key}/model"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        answers = False
+        while not answers:
+            assert server.poll() is None
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
+                answers = True
+        body = json.dumps({"inputs": X[:5].tolist()}).encode()
+        request = Request(f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"})
+        with urlopen(request) as answer:
+            assert json.load(answer)["predictions"] == model.predict(X[:5]).tolist()
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_a_model_that_cannot_be_pickled_costs_one_warning_and_nothing_else(make_tracker, client, experiment):
+    class Model:
+        def predict(self, X):
+            return np.zeros(len(X))
+
+        def __reduce__(self):
+            raise TypeError("holds a lock")
+
+    tracker = make_tracker()
+    key = tracker.start(make_study(experiment=experiment))
+    with pytest.warns(TrackingWarning, match="model was not logged to MLflow: .*holds a lock") as caught:
+        tracker.finish(make_result(make_trial(0), model=Model(), input_example=np.zeros((2, 2))))
+    assert len(caught) == 1
+    assert client.get_run(key).info.status == "FINISHED"
+
+
+def test_the_users_own_mlflow_state_stays_as_it_is(make_tracker, experiment, tmp_path, monkeypatch):
+    own = f"sqlite:///{tmp_path}/own.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = dict(os.environ), logging.getLogger("mlflow").level, mlflow.get_tracking_uri()
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    key = track(make_tracker(), experiment, make_trial(0), model=model, input_example=np.zeros((2, 1)))
+    assert (dict(os.environ), logging.getLogger("mlflow").level, mlflow.get_tracking_uri()) == before
+
+    try:
+        mlflow.set_tracking_uri(own)
+        track(make_tracker(), experiment, make_trial(1), resume=key)
+        assert mlflow.get_tracking_uri() == own
+        assert mlflow.active_run() is None
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert not (tmp_path / "own.db").exists()
+
+
+def test_the_default_store_is_mlruns_in_the_working_directory(tmp_path, monkeypatch, capfd, experiment):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    tracker = MlflowTracker()
+    key = tracker.start(make_study(experiment=experiment))
+    monkeypatch.chdir("/")  # a study that goes elsewhere writes where it began
+    tracker.log_trial(make_trial(0))
+    tracker.finish(make_result(make_trial(0)))
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    assert len(children(client, key)) == 1
+    assert (tmp_path / "mlruns" / "artifacts" / key / "artifacts" / "trials.csv").exists()
+    assert capfd.readouterr() == ("", "")  # neither MLflow nor Alembic say anything
+
+
+def test_a_uri_that_the_user_has_set_is_respected(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert store_uri() == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    assert store_uri() == "http://tracking.example:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///own.db")
+    assert store_uri() == f"sqlite:///{tmp_path}/own.db"
+    assert store_uri("sqlite:///given.db") == f"sqlite:///{tmp_path}/given.db"
+
+
+@pytest.fixture
+def dead_address():
+    """An address at which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{sock.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_a_server_that_cannot_be_reached_is_an_error_before_anything_trains(dead_address, scheme):
+    tracker = MlflowTracker(f"{scheme}://user:secret@{dead_address}/store")
+    with pytest.raises(TrackingError, match="cannot be used.*MLFLOW_TRACKING_URI") as caught:
+        tracker.start(make_study())
+    assert dead_address in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_an_error(tmp_path):
+    path = tmp_path / "mlflow.db"
+    path.write_text("not a database " * 100)
+    with pytest.raises(TrackingError, match="not a database"):
+        MlflowTracker(f"sqlite:///{path}").start(make_study())
+
+
+def test_a_deleted_experiment_is_an_error(make_tracker, client, experiment):
+    key = track(make_tracker(), experiment)
+    client.delete_experiment(client.get_run(key).info.experiment_id)
+    with pytest.raises(TrackingError, match="was deleted"):
+        make_tracker().start(make_study(experiment=experiment))
+
+
+def test_a_store_that_fails_in_the_middle_gives_one_warning(make_tracker, client, experiment, monkeypatch):
+    tracker = make_tracker()
+    key = tracker.start(make_study(experiment=experiment))
+    create_run, calls = mlflow.MlflowClient.create_run, []
+
+    def fails_the_second_time(*args, **kwargs):
+        calls.append(args)
+        if len(calls) > 1:
+            raise OSError("disk full")
+        return create_run(*args, **kwargs)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", fails_the_second_time)
+    with pytest.warns(TrackingWarning, match="disk full") as caught:
+        for number in range(20):
+            tracker.log_trial(make_trial(number))
+        tracker.finish(make_result(make_trial(0)))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__  # the caller's line, not one of ours
+    assert len(calls) == 2  # what comes after the failure costs nothing
+    assert [child.info.run_name for child in children(client, key)] == ["trial 000"]
+
+
+def test_a_study_that_never_finished_leaves_no_settings_behind(make_tracker, experiment):
+    before = dict(os.environ)
+    tracker = make_tracker()
+    tracker.start(make_study(experiment=experiment))
+    tracker.start(make_study(experiment=experiment))
+    tracker.finish(make_result())
+    assert dict(os.environ) == before

@@ -1,0 +1,80 @@
+"""The command ``tuner``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from tuner import __version__
+from tuner.errors import TunerError
+
+# Every command imports what it needs when it runs: ``tuner --help`` must answer at once.
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tuner")
+def tuner() -> None:
+    """Tune Keras networks by k-fold cross-validation, and see why each trial went as it did."""
+
+
+@tuner.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--trials", type=click.IntRange(min=1), help="Total number of trials, earlier sessions included.")
+@click.option("--seed", type=click.IntRange(min=0), help="Replaces the study's random_state.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Start no trial after so many seconds.")
+@click.option("--jobs", type=int, help="Worker processes.")
+@click.option("--storage", help="Where finished trials are kept: a journal file (.log) or a database URL.")
+@click.option("--no-tracking", is_flag=True, help="Leave MLflow out.")
+@click.option("--fresh", is_flag=True, help="Forget the finished trials of this study and start anew.")
+def run(
+    file: str,
+    trials: int | None,
+    seed: int | None,
+    timeout: float | None,
+    jobs: int | None,
+    storage: str | None,
+    no_tracking: bool,
+    fresh: bool,
+) -> None:
+    """Run the study that FILE declares, or what is left of it."""
+    from tuner.study import load_study_file
+
+    changes: dict[str, Any] = {
+        "n_trials": trials,
+        "random_state": seed,
+        "timeout": timeout,
+        "n_jobs": jobs,
+        "storage": storage,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if no_tracking:
+        changes["tracking"] = None
+    study = load_study_file(file)
+    try:
+        study.run(fresh=fresh, **changes)
+    except KeyboardInterrupt:
+        click.echo("Interrupted. Finished trials are kept; the same command goes on.")
+        sys.exit(130)
+    if changes.get("tracking", study.tracking) == "mlflow":
+        click.echo("See the runs with: tuner ui   (or: make ui)")
+
+
+@tuner.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--store", help="MLflow tracking URI; by default the one that is set, else mlruns/mlflow.db.")
+def ui(port: int, store: str | None) -> None:
+    """Start the MLflow UI on the results, on this machine only, and print the link to the runs."""
+    from tuner.tracking.ui import serve_ui
+
+    serve_ui(store, port=port)
+
+
+def main() -> None:
+    """Run the command; an error of tuner is a line on stderr and exit status 2, not a traceback."""
+    try:
+        tuner(prog_name="tuner")
+    except TunerError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,482 @@
+"""One trial over the folds: an estimator with its parameters set goes in, scores and their history come out.
+
+The same function runs in the process of the search and in its workers; it knows nothing of Optuna. There are three
+ways, tried in this order:
+
+- **lanes**: the last step is one of our Keras estimators. Preprocessing is fitted fold by fold, then the networks of
+  all folds train together, epoch by epoch.
+- **partial_fit**: pruning is on and the estimator has ``partial_fit``. The folds advance together, step by step.
+- **fit**: anything else, one fold after the other.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import pickle
+import re
+import time
+import warnings
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from numbers import Number
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import cloudpickle
+import joblib
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.multiclass import unique_labels
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_method_params
+
+from tuner.errors import NonFiniteLossError, SearchError
+
+if TYPE_CHECKING:
+    from tuner.engine.base import History, Predict, TrainedLane
+    from tuner.tracking.base import State
+
+
+class Judge(Protocol):
+    """Hears the score of every step and decides whether a trial goes on."""
+
+    def report(self, step: int, score: float) -> bool:
+        """Take the score reached at a step, counted from 0; return whether to prune the trial."""
+
+    def notes(self) -> Any:
+        """Return what is to be kept with the trial."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the evaluation of a trial needs.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With the trial's parameters set; it is cloned for every fold.
+    X, y : the data of the search
+    splits : sequence of (train indices, test indices)
+    scorer : callable
+        A scikit-learn scorer; gives a number, or a dict of them.
+    metric : str
+        The score that counts: a key of what the scorer gives, or ``"score"`` for a single number. A scorer that gives
+        other keys only is judged by its first.
+    fit_params, score_params : mapping
+        Keyword arguments of ``fit`` and of the scorer; arrays with one entry per sample are split with the data.
+    return_train_score : bool
+    max_iter : int
+        The number of ``partial_fit`` steps.
+    judge : Judge, optional
+        Present when unpromising trials are to be pruned.
+    deadline : float
+        Seconds since the epoch after which the trial is not started.
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: Sequence[tuple[np.ndarray, np.ndarray]]
+    scorer: Callable[..., Any]
+    metric: str
+    fit_params: Mapping[str, Any] = field(default_factory=dict)
+    score_params: Mapping[str, Any] = field(default_factory=dict)
+    return_train_score: bool = False
+    max_iter: int = 1000
+    judge: Judge | None = None
+    deadline: float = math.inf
+
+
+@dataclass
+class Outcome:
+    """What the evaluation of a trial gave.
+
+    Parameters
+    ----------
+    state : {"complete", "pruned", "failed"}
+    reason : str or None
+        Why the trial was pruned or failed.
+    test_scores, train_scores : list of dict of str to float
+        The scores of each fold by metric; empty when the trial failed, `train_scores` also when not asked for.
+    fit_times, score_times : list of float
+        Seconds for each fold.
+    series : dict of str to list of float
+        Per-epoch values: ``loss`` is the mean over folds, where a fold that stopped keeps its last value, and
+        ``split0_loss`` one fold.
+    start_time, end_time : float
+        Seconds since the epoch.
+    notes : object
+        What the judge noted.
+    error : Exception or None
+        What made the trial fail.
+    """
+
+    state: State = "complete"
+    reason: str | None = None
+    test_scores: list[dict[str, float]] = field(default_factory=list)
+    train_scores: list[dict[str, float]] = field(default_factory=list)
+    fit_times: list[float] = field(default_factory=list)
+    score_times: list[float] = field(default_factory=list)
+    series: dict[str, list[float]] = field(default_factory=dict)
+    start_time: float = 0.0
+    end_time: float = 0.0
+    notes: Any = None
+    error: Exception | None = None
+
+
+Outcomes: TypeAlias = Generator[Outcome | None, None, None]
+
+
+class _Pruned(Exception):
+    """Ends a trial that its judge gave up."""
+
+
+def evaluate(job: Job) -> Outcome | None:
+    """Train and score the job's estimator on every fold.
+
+    Returns
+    -------
+    Outcome or None
+        None when the deadline had passed: nothing was started.
+    """
+    if time.time() >= job.deadline:
+        return None
+    outcome = Outcome(start_time=time.time())
+    folds = [_Fold(job, train, test) for train, test in job.splits]
+    try:
+        if is_lane_estimator(last_step(job.estimator)):
+            _run_lanes(job, folds, outcome)
+        elif job.judge is not None:
+            _run_partial_fit(job, folds, outcome)
+        else:
+            _run_fit(job, folds)
+        if math.isnan(mean_score(job, folds)):
+            raise ValueError("the score is NaN")
+    except _Pruned as pruned:
+        outcome.state, outcome.reason = "pruned", str(pruned)
+    except Exception as error:
+        outcome.state, outcome.error = "failed", error
+        outcome.reason = cause_of(error)
+    if outcome.state != "failed":
+        outcome.test_scores = [fold.test_scores for fold in folds]
+        outcome.train_scores = [fold.train_scores for fold in folds if job.return_train_score]
+    if job.judge is not None:
+        outcome.notes = job.judge.notes()
+    outcome.fit_times = [fold.fit_time for fold in folds]
+    outcome.score_times = [fold.score_time for fold in folds]
+    outcome.end_time = time.time()
+    return outcome
+
+
+@contextmanager
+def evaluating(n_jobs: int, with_keras: bool) -> Iterator[Callable[[Iterable[Job]], Outcomes]]:
+    """Give a function that evaluates jobs, `n_jobs` at a time, and gives their outcomes in order.
+
+    Parameters
+    ----------
+    n_jobs : int
+        More than 1 runs them in worker processes, which share the cores.
+    with_keras : bool
+        Whether the jobs train Keras estimators.
+    """
+    if n_jobs == 1:
+        yield lambda jobs: (evaluate(job) for job in jobs)
+        return
+    threads = max(1, joblib.cpu_count() // n_jobs)
+    settings = {"inner_max_num_threads": threads, "initializer": _limit_threads, "initargs": (threads, with_keras)}
+    with (
+        joblib.parallel_config("loky", **settings),  # loky starts fresh processes: a forked TensorFlow hangs
+        Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1) as parallel,
+    ):
+
+        def in_workers(jobs: Iterable[Job]) -> Outcomes:
+            outcomes = parallel(delayed(_evaluate_in_worker)(job) for job in jobs)
+            try:
+                for outcome in outcomes:  # noqa: UP028  ("yield from" would close them outside the filter below)
+                    yield outcome
+            finally:
+                with warnings.catch_warnings():  # joblib pities the jobs that a stopped search does not need any more
+                    warnings.filterwarnings("ignore", "[0-9]+ tasks", UserWarning)
+                    outcomes.close()
+
+        yield in_workers
+
+
+def _limit_threads(threads: int, with_keras: bool) -> None:
+    """Give a fresh worker its share of the cores; TensorFlow only listens before it is first used."""
+    if with_keras:
+        from tuner.backend import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _evaluate_in_worker(job: Job) -> Outcome | None:
+    outcome = evaluate(job)
+    if outcome is not None and outcome.error is not None:
+        try:
+            pickle.loads(cloudpickle.dumps(outcome.error))
+        except Exception:  # an exception that cannot travel must not break the pool
+            outcome.error = SearchError(outcome.reason)
+    return outcome
+
+
+def cause_of(error: BaseException) -> str:
+    """Say in words what an error is."""
+    if isinstance(error, NonFiniteLossError):
+        return str(error)
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", str(error))  # an address differs from process to process
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def objective_metric(metric: str, scores: Collection[str]) -> str:
+    """Return the name of the score that counts: `metric`, or the first one if a scorer does not give it."""
+    return metric if metric in scores else next(iter(scores))
+
+
+def mean_score(job: Job, folds: Sequence[_Fold]) -> float:
+    """Return the mean over folds of the score that counts."""
+    return float(np.mean([fold.test_scores[objective_metric(job.metric, fold.test_scores)] for fold in folds]))
+
+
+class _Fold:
+    """One fold of a trial: its estimator, its share of the data, and what was measured."""
+
+    def __init__(self, job: Job, train: np.ndarray, test: np.ndarray):
+        self.job = job
+        self.train = train
+        self.test = test
+        self.estimator: Any = clone(job.estimator)
+        self.test_scores: dict[str, float] = {}
+        self.train_scores: dict[str, float] = {}
+        self.fit_time = 0.0
+        self.score_time = 0.0
+
+    def test_part(self) -> tuple[Any, Any]:
+        return _safe_split(self.estimator, self.job.X, self.job.y, self.test, self.train)
+
+    def fit(self, method: str = "fit", **more: Any) -> None:
+        """Call the estimator's `method` on the training part."""
+        X, y = _safe_split(self.estimator, self.job.X, self.job.y, self.train)
+        params = more | _check_method_params(self.job.X, params=self.job.fit_params, indices=self.train)
+        with self.timed("fit_time"):
+            fit = getattr(self.estimator, method)
+            _ = fit(X, **params) if y is None else fit(X, y, **params)
+
+    def score(self) -> None:
+        """Score the estimator as it is on the held-out part."""
+        with self.timed("score_time"):
+            X, y = self.test_part()
+            self.test_scores = self._scores(X, y, self.test)
+
+    def score_train(self) -> None:
+        """Score the estimator on the training part, if asked for."""
+        if self.job.return_train_score:
+            X, y = _safe_split(self.estimator, self.job.X, self.job.y, self.train)
+            self.train_scores = self._scores(X, y, self.train)
+
+    def _scores(self, X: Any, y: Any, indices: np.ndarray) -> dict[str, float]:
+        params = _check_method_params(self.job.X, params=self.job.score_params, indices=indices)
+        scorer = self.job.scorer
+        scores = scorer(self.estimator, X, **params) if y is None else scorer(self.estimator, X, y, **params)
+        scores = scores if isinstance(scores, dict) else {"score": scores}
+        if isinstance(scorer, _MultimetricScorer):
+            for name, score in scores.items():
+                if isinstance(score, str):  # the traceback of a scorer that raised
+                    raise ValueError(f"scoring with {name} failed: {score.strip().splitlines()[-1]}")
+        return {name: _number(name, score) for name, score in scores.items()}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, name, getattr(self, name) + time.perf_counter() - start)
+
+
+def _number(name: str, score: Any) -> float:
+    if hasattr(score, "item") and np.size(score) == 1:
+        score = score.item()
+    if not isinstance(score, Number):
+        raise ValueError(f"scoring must return a number, got {score!r} ({type(score)}) instead for {name}")
+    return float(score)  # type: ignore[arg-type]
+
+
+def _run_fit(job: Job, folds: Sequence[_Fold]) -> None:
+    for fold in folds:
+        fold.fit()
+        fold.score()
+        fold.score_train()
+        fold.estimator = None  # a large fitted model is of no further use
+
+
+def _run_partial_fit(job: Job, folds: Sequence[_Fold], outcome: Outcome) -> None:
+    assert job.judge is not None
+    more = {}
+    if is_classifier(job.estimator) and "classes" in inspect.signature(job.estimator.partial_fit).parameters:
+        more["classes"] = unique_labels(job.y)
+    reported = _Reports(job, folds, outcome)
+    try:
+        for step in range(job.max_iter):
+            for fold in folds:
+                fold.fit("partial_fit", **more)
+                fold.score()
+            reported.take(step)
+    finally:
+        reported.keep()
+    for fold in folds:
+        fold.score_train()
+
+
+def _run_lanes(job: Job, folds: Sequence[_Fold], outcome: Outcome) -> None:
+    lanes = [_lane(fold) for fold in folds]
+    networks = [last_step(fold.estimator, fitted=True) for fold in folds]
+    reported = _Reports(job, folds, outcome)
+    pruned: _Pruned | None = None
+
+    def on_epoch(epoch: int, histories: Sequence[History], predict: Predict) -> Iterable[int]:
+        nonlocal pruned
+        if not all(math.isfinite(history["loss"][-1]) for history in histories):
+            return range(len(folds))  # one fold that cannot train fails the trial
+        if job.judge is None:
+            return ()
+        for i, fold in enumerate(folds):
+            if len(histories[i]["loss"]) > epoch:  # a fold that has stopped keeps its last score
+                networks[i].follow_lane(partial(predict, i))
+                fold.score()
+        try:
+            reported.take(epoch)
+        except _Pruned as decision:
+            pruned = decision
+            return range(len(folds))
+        return ()
+
+    start = time.perf_counter()
+    trained: list[TrainedLane] = networks[0].train_lanes(lanes, on_epoch)
+    scored_meanwhile = sum(fold.score_time for fold in folds)
+    for fold in folds:
+        fold.fit_time += (time.perf_counter() - start - scored_meanwhile) / len(folds)
+    outcome.series |= _series([lane.history for lane in trained])
+    reported.keep()
+    for network, lane in zip(networks, trained, strict=True):
+        network.adopt_lane(lane)
+    for fold in folds:
+        if pruned is None:  # its last weights may be those of an earlier, better epoch
+            fold.score()
+        fold.score_train()
+    if pruned is not None:
+        raise pruned
+
+
+class _Reports:
+    """The scores of the folds at every step, told to the judge."""
+
+    def __init__(self, job: Job, folds: Sequence[_Fold], outcome: Outcome):
+        self.job = job
+        self.folds = folds
+        self.outcome = outcome
+        self.histories: list[History] = [{} for _ in folds]
+
+    def take(self, step: int) -> None:
+        """Report the mean of the folds' present scores; raise `_Pruned` if the judge gives up."""
+        for fold, history in zip(self.folds, self.histories, strict=True):
+            for name, score in fold.test_scores.items():
+                history.setdefault(f"held_out_{name}", []).append(score)
+        score = mean_score(self.job, self.folds)
+        if math.isnan(score):
+            raise ValueError("the score is NaN")
+        assert self.job.judge is not None
+        if self.job.judge.report(step, score):
+            raise _Pruned(f"pruned at step {step}")
+
+    def keep(self) -> None:
+        """Add what was reported to the outcome's series."""
+        self.outcome.series |= _series(self.histories)
+
+
+def _series(histories: Sequence[History]) -> dict[str, list[float]]:
+    """Return the per-epoch series of every fold and their means; a fold that stopped keeps its last value."""
+    series: dict[str, list[float]] = {}
+    for name in histories[0]:
+        folds = [history[name] for history in histories]
+        length = max(map(len, folds))
+        series[name] = [float(np.mean([fold[min(e, len(fold) - 1)] for fold in folds])) for e in range(length)]
+        series |= {f"split{i}_{name}": [float(v) for v in fold] for i, fold in enumerate(folds)}
+    return series
+
+
+# Lanes: the way down to the last step ---------------------------------------------------------------------------------
+
+
+def is_lane_estimator(estimator: Any) -> bool:
+    """Whether an estimator is one of our Keras estimators, told without importing TensorFlow."""
+    return hasattr(estimator, "make_lane") and not isinstance(estimator, type)
+
+
+def last_step(estimator: Any, fitted: bool = False) -> Any:
+    """Return what makes the predictions inside pipelines and target transformations."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, TransformedTargetRegressor):
+            estimator = estimator.regressor_ if fitted else estimator.regressor
+        else:
+            return estimator
+
+
+def _lane(fold: _Fold) -> Any:
+    """Fit everything before the last step on the training part and return the lane of the last one."""
+    with _recording(fold):
+        fold.fit()
+    network = last_step(fold.estimator, fitted=True)
+    X, y, sample_weight = network.__dict__.pop("_recorded")
+    X_test, y_test = _as_seen_by_last_step(fold.estimator, *fold.test_part())
+    return network.make_lane(X, y, sample_weight, X_test=X_test, y_test=y_test)
+
+
+@contextmanager
+def _recording(fold: _Fold) -> Iterator[None]:
+    """Let ``fit`` run through the whole estimator, while the last step only notes what it would train on.
+
+    The fit of a Pipeline or a TransformedTargetRegressor does much that must not be repeated here: caching in `memory`,
+    metadata routing, 'passthrough'. So it runs as it is, and only the class of the last step is exchanged meanwhile.
+    """
+    network = last_step(fold.estimator)
+    original = type(network)
+    network.__class__ = _recorder(original)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        network.__class__ = original
+    last_step(fold.estimator, fitted=True).__class__ = original  # a TransformedTargetRegressor cloned it
+
+
+@cache
+def _recorder(original: type) -> type:
+    def fit(self: Any, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        self._recorded = X, y, sample_weight
+        return self
+
+    return type(original.__name__, (original,), {"fit": fit, "__module__": original.__module__})
+
+
+def _as_seen_by_last_step(estimator: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    """Take X and y through the fitted steps before the last one."""
+    if isinstance(estimator, Pipeline):
+        if len(estimator.steps) > 1:
+            X = estimator[:-1].transform(X)
+        return _as_seen_by_last_step(estimator.steps[-1][1], X, y)
+    if isinstance(estimator, TransformedTargetRegressor):
+        columns = np.asarray(y).reshape(len(y), -1)
+        transformed = np.asarray(estimator.transformer_.transform(columns))
+        if np.ndim(y) == 1 and transformed.shape[1:] == (1,):
+            transformed = transformed[:, 0]
+        return _as_seen_by_last_step(estimator.regressor_, X, transformed)
+    return X, y

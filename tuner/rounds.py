@@ -1,0 +1,436 @@
+"""The Optuna side of a search: open the study, ask a round of trials, judge them, tell them.
+
+What a trial is worth keeping for is stored in its user attributes, under the names that Optuna's own scikit-learn
+integration uses where it has one (``mean_test_score``, ``split0_test_score``, ...), so that a resumed study can show
+every finished trial in ``cv_results_``.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+from tuner.errors import HyperparameterError, SearchError, StorageError
+from tuner.evaluation import Outcome, objective_metric
+from tuner.spaces import Params, Space, changes, quiet
+
+#: How many trials are proposed before the first of them is trained. It does not depend on the number of workers, so
+#: that results do not; eight keeps as many workers busy and still lets the sampler learn from most trials.
+ROUND_SIZE = 8
+
+Storage: TypeAlias = str | os.PathLike[str] | BaseStorage | None
+StudyCallback: TypeAlias = Callable[[Study, FrozenTrial], None]
+
+_NOT_RUN = "tuner:not_run"  # on a trial that was proposed but never trained: why
+_AGAIN = "tuner:again"  # on such a trial: whether a resumed search should train it after all
+_INSTEAD_OF = "tuner:instead_of"  # on the trial that a resumed search runs: the number of the one that never was
+_FINGERPRINT = "tuner:fingerprint"
+
+_STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+# The study ------------------------------------------------------------------------------------------------------------
+
+
+def open_study(
+    study: Study | None,
+    *,
+    storage: Storage,
+    name: str | None,
+    sampler: BaseSampler | None,
+    pruner: BasePruner | None,
+) -> Study:
+    """Return the given study, or the one of that name in a storage, created if need be.
+
+    Parameters
+    ----------
+    study : optuna.Study, optional
+        Used as it is; `sampler` and `pruner` replace its own where given.
+    storage : str, path or optuna storage, optional
+        A URL (``"sqlite:///study.db"``), or the path of a journal file, which ends in ``.log``. In memory by default.
+    name : str, optional
+    sampler, pruner : optional
+        Copied: a search never changes the objects it was given.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached.
+    HyperparameterError
+        If the study minimises.
+    """
+    sampler, pruner = copy.deepcopy(sampler), copy.deepcopy(pruner)
+    if study is None:
+        with _reaching(storage):
+            study = optuna.create_study(
+                study_name=name,
+                storage=_opened(storage),
+                direction="maximize",
+                load_if_exists=True,
+                pruner=pruner or optuna.pruners.NopPruner(),
+            )
+    if study.directions != [StudyDirection.MAXIMIZE]:
+        raise HyperparameterError(
+            f"the study {study.study_name!r} does not maximise one score, as scikit-learn's scorers are meant to: "
+            "create it with direction='maximize', and negate what is to be minimised."
+        )
+    if pruner is not None:
+        study.pruner = pruner
+    if sampler is not None:
+        if study.get_trials(deepcopy=False):
+            sampler.reseed_rng()  # else a resumed search would propose the first trials again
+        study.sampler = sampler
+    return study
+
+
+def load_study(storage: Storage, name: str) -> Study | None:
+    """Return the study of that name, or None if the storage has none.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached.
+    """
+    if storage is None or (_is_path(storage) and not Path(storage).exists()):  # type: ignore[arg-type]
+        return None
+    with _reaching(storage):
+        try:
+            return optuna.load_study(study_name=name, storage=_opened(storage))  # type: ignore[arg-type]
+        except KeyError:
+            return None
+
+
+def delete_study(storage: Storage, name: str) -> None:
+    """Forget the study of that name, if there is one.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached.
+    """
+    if load_study(storage, name) is not None:
+        with _reaching(storage):
+            optuna.delete_study(study_name=name, storage=_opened(storage))  # type: ignore[arg-type]
+
+
+def _is_path(storage: Storage) -> bool:
+    return isinstance(storage, os.PathLike) or (isinstance(storage, str) and "://" not in storage)
+
+
+def _opened(storage: Storage) -> str | BaseStorage | None:
+    if not _is_path(storage):
+        return storage  # type: ignore[return-value]
+    path = Path(storage)  # type: ignore[arg-type]
+    if path.suffix != ".log":
+        raise ValueError("a journal file ends in '.log'")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+@contextmanager
+def _reaching(storage: Storage) -> Iterator[None]:
+    try:
+        with quiet():
+            yield
+    except Exception as error:  # every driver has its own
+        raise StorageError(
+            f"the Optuna storage {storage!r} cannot be reached: {type(error).__name__}: {error}. "
+            "Give a URL such as 'sqlite:///study.db', or a path that ends in '.log'."
+        ) from error
+
+
+def check_unchanged(study: Study, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study that was made for something else; sign a new one.
+
+    Parameters
+    ----------
+    study : optuna.Study
+    fingerprint : mapping
+        JSON-able: texts, and one mapping of texts for the space.
+
+    Raises
+    ------
+    SearchError
+        Saying what has changed.
+    """
+    stored = study.user_attrs.get(_FINGERPRINT)
+    if stored is None:
+        study.set_user_attr(_FINGERPRINT, dict(fingerprint))
+        return
+    old, new = ({**f["space"], **{k: v for k, v in f.items() if k != "space"}} for f in (stored, fingerprint))
+    if difference := changes(old, new):
+        raise SearchError(
+            f"the study {study.study_name!r} was made for something else: {'; '.join(difference)}. "
+            "Restore what has changed, or use another study_name."
+        )
+
+
+def finished_trials(study: Study | None) -> list[FrozenTrial]:
+    """Return the trials that a search has run to an end, in the order of their numbers; none if there is no study."""
+    trials = study.get_trials(deepcopy=False) if study is not None else []
+    trials = [t for t in trials if t.state.is_finished() and _NOT_RUN not in t.user_attrs]
+    return [t for t in trials if ("state" in t.user_attrs or "mean_test_score" in t.user_attrs)]
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """Return "complete", "pruned" or "failed"."""
+    return trial.user_attrs.get("state", _STATES[trial.state])
+
+
+# Rounds ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A proposed trial: Optuna's, the estimator's parameters, the estimator with them, and who may prune it."""
+
+    trial: Trial
+    params: Params
+    estimator: Any
+    judge: TrialJudge | None
+
+
+class Rounds:
+    """Asks and tells the trials of one search.
+
+    Parameters
+    ----------
+    study : optuna.Study
+    space : Space
+    configure : callable
+        Gives the estimator with a trial's parameters set.
+    seed : int or None
+        For the default sampler, which is made anew for every round from this and the number of trials so far, so that
+        a resumed search proposes new trials. None keeps the study's sampler.
+    pruning : bool
+        Whether trials are judged by the study's pruner.
+
+    Attributes
+    ----------
+    exhausted : bool
+        Whether the sampler has nothing more to propose.
+    stopped : bool
+        Whether a callback called ``study.stop()``.
+    """
+
+    def __init__(
+        self, study: Study, space: Space, configure: Callable[[Params], Any], *, seed: int | None, pruning: bool
+    ):
+        self.study = study
+        self.space = space
+        self.configure = configure
+        self.seed = seed
+        self.pruning = pruning
+        self.exhausted = False
+        self.stopped = False
+        self._propose_again()
+
+    def ask(self, n: int) -> list[Asked]:
+        """Propose up to `n` trials; fewer only when the sampler is exhausted.
+
+        Raises
+        ------
+        HyperparameterError
+            If a proposal is not allowed. Nothing of the round has been trained then.
+        """
+        earlier = self.study.get_trials(deepcopy=False)
+        if self.seed is not None:
+            self.study.sampler = default_sampler(self.seed, len(earlier))
+        if isinstance(self.study.sampler, GridSampler):
+            waiting = sum(trial.state == TrialState.WAITING for trial in earlier)
+            n = min(n, waiting + len(self.study.sampler._get_unvisited_grid_ids(self.study)))
+        asked: list[Asked] = []
+        trial = None
+        try:
+            while len(asked) < n and not self.exhausted:
+                trial = self.study.ask()
+                params = self.space.suggest(trial)
+                asked.append(Asked(trial, params, self.configure(params), self._judge(trial, earlier)))
+                if isinstance(self.study.sampler, BruteForceSampler):
+                    self.exhausted = self._all_asked(trial)
+                trial = None
+        except BaseException as error:
+            if trial is not None:
+                self.skip(trial, f"{type(error).__name__}: {error}", again=False)
+            for other in asked:
+                self.skip(other.trial, "another trial of its round could not be proposed")
+            raise
+        self.exhausted |= not asked
+        return asked
+
+    def tell(self, asked: Asked, outcome: Outcome, metric: str) -> FrozenTrial:
+        """Store what a trial gave and tell Optuna."""
+        trial = asked.trial
+        for name, value in attributes(outcome).items():
+            trial.set_user_attr(name, value)
+        if outcome.notes is not None:
+            for step, score in outcome.notes["reports"].items():
+                trial.report(score, step)
+            for name, value in outcome.notes["system_attrs"].items():  # the rungs of successive halving
+                trial.storage.set_trial_system_attr(trial._trial_id, name, value)
+        with _stop_calls(self.study) as calls:
+            if outcome.state == "complete":
+                value = np.mean([scores[objective_metric(metric, scores)] for scores in outcome.test_scores])
+                frozen = self.study.tell(trial, float(value))
+            else:
+                state = TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL
+                frozen = self.study.tell(trial, state=state)
+        self.exhausted |= bool(calls)
+        return frozen
+
+    def skip(self, trial: Trial, why: str, again: bool = True) -> None:
+        """Tell Optuna that a proposed trial was never trained; `again` lets a resumed search train it."""
+        if trial.storage.get_trial(trial._trial_id).state.is_finished():
+            return  # interrupted after it was told
+        trial.set_user_attr(_NOT_RUN, why)
+        trial.set_user_attr(_AGAIN, again)
+        with _stop_calls(self.study):
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def call(self, callbacks: Iterable[StudyCallback], trial: FrozenTrial) -> None:
+        """Call the user's callbacks on a finished trial."""
+        with _stop_calls(self.study) as calls:
+            for callback in callbacks:
+                callback(self.study, trial)
+        self.stopped |= bool(calls)
+
+    def _propose_again(self) -> None:
+        """Queue what an earlier search proposed and could not train: a grid must not lose its points."""
+        trials = self.study.get_trials(deepcopy=False)
+        queued = {trial.user_attrs.get(_INSTEAD_OF) for trial in trials}
+        for trial in trials:
+            if trial.user_attrs.get(_AGAIN) and trial.number not in queued:
+                self.study.add_trial(
+                    create_trial(
+                        state=TrialState.WAITING,
+                        system_attrs={**trial.system_attrs, "fixed_params": trial.params},
+                        user_attrs={_INSTEAD_OF: trial.number},
+                    )
+                )
+
+    def _all_asked(self, trial: Trial) -> bool:
+        """Whether a sampler that goes through every combination has proposed the last one.
+
+        It says so when a trial finishes, where those that run count as done: so it is asked as if the trial had.
+        """
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        with _stop_calls(self.study) as calls:
+            self.study.sampler.after_trial(self.study, frozen, TrialState.FAIL, None)
+        return bool(calls)
+
+    def _judge(self, trial: Trial, earlier: Sequence[FrozenTrial]) -> TrialJudge | None:
+        if not self.pruning:
+            return None
+        return TrialJudge(self.study.study_name, copy.deepcopy(self.study.pruner), earlier, trial)
+
+
+def default_sampler(seed: int, first: int) -> BaseSampler:
+    """Return the sampler of the round that begins after `first` trials.
+
+    A multivariate tree-structured Parzen estimator, which models how parameters act together; the constant liar keeps
+    the proposals of one round apart. Optuna changed the defaults of both between 4.9 and 5.0.
+    """
+    mixed = int(np.random.SeedSequence([seed, first]).generate_state(1)[0])
+    return TPESampler(seed=mixed, multivariate=True, constant_liar=True)
+
+
+@contextmanager
+def _stop_calls(study: Study) -> Iterator[list[None]]:
+    """Note calls of ``study.stop()``, which Optuna itself only allows inside ``Study.optimize``."""
+    calls: list[None] = []
+    study.stop = lambda: calls.append(None)  # type: ignore[method-assign]
+    try:
+        yield calls
+    finally:
+        del study.stop
+
+
+def attributes(outcome: Outcome) -> dict[str, Any]:
+    """Return what is stored with a trial: all that ``cv_results_`` needs."""
+    attributes: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason}
+    attributes |= {"start_time": outcome.start_time, "end_time": outcome.end_time}
+    columns = {"fit_time": outcome.fit_times, "score_time": outcome.score_times}
+    for part, folds in (("test", outcome.test_scores), ("train", outcome.train_scores)):
+        for name in folds[0] if folds else ():
+            columns[f"{part}_{name}"] = scores = [fold[name] for fold in folds]
+            attributes |= {f"split{i}_{part}_{name}": score for i, score in enumerate(scores)}
+    for name, values in columns.items():
+        attributes[f"mean_{name}"] = float(np.mean(values))
+        attributes[f"std_{name}"] = float(np.std(values))
+    return attributes
+
+
+# Pruning --------------------------------------------------------------------------------------------------------------
+
+
+class TrialJudge:
+    """Judges one trial against the study as it was when its round began.
+
+    Any process can do so, and the verdict is the same whatever else runs: the study is copied into memory, study name
+    and trial numbers included, which Hyperband draws its brackets from.
+
+    Parameters
+    ----------
+    study_name : str
+    pruner : optuna pruner
+    earlier : sequence of FrozenTrial
+        The study when the round began.
+    trial : optuna.Trial
+        The trial to judge.
+    """
+
+    def __init__(self, study_name: str, pruner: BasePruner, earlier: Sequence[FrozenTrial], trial: Trial):
+        self._study_name = study_name
+        self._pruner = pruner
+        self._number = trial.number
+        self._trials = [_without_user_attrs(t) for t in earlier]
+        blank = create_trial(state=TrialState.RUNNING)
+        self._trials += [blank] * (trial.number + 1 - len(earlier))
+        self._trials[trial.number] = create_trial(
+            state=TrialState.WAITING, params=trial.params, distributions=trial.distributions
+        )
+        self._reports: dict[int, float] = {}
+
+    def report(self, step: int, score: float) -> bool:
+        """Take the score reached at a step, counted from 0; return whether to prune the trial."""
+        self._reports[step] = score
+        self._copy.report(score, step)
+        return self._copy.should_prune()
+
+    def notes(self) -> dict[str, Any]:
+        """Return the reports and the pruner's own notes, to be copied to the real trial."""
+        if not self._reports:
+            return {"reports": {}, "system_attrs": {}}
+        return {"reports": self._reports, "system_attrs": self._copy.study.trials[self._number].system_attrs}
+
+    @cached_property
+    def _copy(self) -> Trial:
+        with quiet():
+            study = optuna.create_study(
+                study_name=self._study_name, direction="maximize", sampler=RandomSampler(), pruner=self._pruner
+            )
+        study.add_trials(self._trials)
+        return study.ask()  # the one that waits
+
+
+def _without_user_attrs(trial: FrozenTrial) -> FrozenTrial:
+    light = copy.copy(trial)
+    light.user_attrs = {}
+    if light.state == TrialState.WAITING:
+        light.state = TrialState.RUNNING
+    return light

@@ -1,0 +1,215 @@
+"""A study: what a study file declares, and what ``tuner run`` runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from tuner.errors import HyperparameterError, StudyFileError
+from tuner.progress import Progress, Row, best_table, summary
+from tuner.search import OptunaSearchCV, delete_study, finished_trials, load_study
+from tuner.tracking import Tracker
+
+#: Where finished trials are kept unless a storage is named, relative to the working directory.
+DEFAULT_STORAGE = "mlruns/journal.log"
+
+_PASSED_ON = (
+    "cv scoring random_state n_jobs timeout refit enable_pruning sampler pruner storage tracking experiment".split()
+)
+
+
+class Study:
+    """One question, as data, an estimator, a search space and a way of scoring.
+
+    A study counts the trials of all its sessions: ``n_trials`` is the total, finished trials are kept in the storage,
+    and running the same study again goes on until the total is reached.
+
+    Parameters
+    ----------
+    name : str
+        Also the name under which Optuna and MLflow keep it.
+    data : callable or tuple
+        Gives ``(X, y)``, or ``(X, y, params)`` with what else ``fit`` takes (``{"sample_weight": ...}``); a callable is
+        called when the study runs.
+    estimator : estimator
+        Any estimator or pipeline of scikit-learn.
+    space : dict, callable or None, default=None
+        What is searched, as ``param_distributions`` of `OptunaSearchCV`; None is the ready space of the estimator.
+    cv, scoring, refit, random_state, n_jobs, timeout, enable_pruning, sampler, pruner
+        As in `OptunaSearchCV`.
+    n_trials : int, default=50
+        The total number of trials.
+    storage : str or optuna.storages.BaseStorage, default="mlruns/journal.log"
+        As in `OptunaSearchCV`.
+    tracking : "mlflow", Tracker or None, default="mlflow"
+        As in `OptunaSearchCV`.
+    experiment : str or None, default=None
+        As in `OptunaSearchCV`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        data: Callable[[], tuple[Any, ...]] | tuple[Any, ...],
+        estimator: Any,
+        space: Any = None,
+        *,
+        cv: Any = None,
+        scoring: Any = None,
+        n_trials: int = 50,
+        random_state: int | None = None,
+        n_jobs: int | None = None,
+        timeout: float | None = None,
+        refit: Any = True,
+        enable_pruning: bool = False,
+        sampler: Any = None,
+        pruner: Any = None,
+        storage: Any = DEFAULT_STORAGE,
+        tracking: str | Tracker | None = "mlflow",
+        experiment: str | None = None,
+    ):
+        self.name = name
+        self.data = data
+        self.estimator = estimator
+        self.space = space
+        self.cv = cv
+        self.scoring = scoring
+        self.n_trials = n_trials
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.timeout = timeout
+        self.refit = refit
+        self.enable_pruning = enable_pruning
+        self.sampler = sampler
+        self.pruner = pruner
+        self.storage = storage
+        self.tracking = tracking
+        self.experiment = experiment
+
+    def run(self, *, fresh: bool = False, verbose: bool = True, **changes: Any) -> OptunaSearchCV:
+        """Run the study, or what is left of it.
+
+        Parameters
+        ----------
+        fresh : bool, default=False
+            Whether to forget the finished trials of a study of this name first. What MLflow has of them stays.
+        verbose : bool, default=True
+            Whether to show the trials as they finish, and the best of them at the end.
+        **changes : object
+            Parameters of the study to replace for this run, by name: ``n_trials=10``, ``tracking=None``.
+
+        Returns
+        -------
+        OptunaSearchCV
+            Fitted.
+
+        Raises
+        ------
+        TunerError
+            Before any training, if something is wrong with the study; see `OptunaSearchCV.fit`.
+        KeyboardInterrupt
+            After Ctrl-C. Finished trials are kept and shown; the same call goes on from there.
+        """
+        settings = {**vars(self), **changes}
+        unknown = set(changes) - set(vars(self))
+        if unknown:
+            raise TypeError(f"run() got unknown changes {sorted(unknown)}; a study has {', '.join(vars(self))}.")
+        if not isinstance(settings["n_trials"], int) or settings["n_trials"] < 1:
+            raise HyperparameterError(f"n_trials must be an integer >= 1; got {settings['n_trials']!r}.")
+        name, storage = settings["name"], settings["storage"]
+        if fresh:
+            delete_study(storage, name)
+        metric = settings["refit"] if isinstance(settings["refit"], str) else "score"
+        earlier = [_row(trial, metric) for trial in finished_trials(load_study(storage, name))]
+        data = settings["data"]() if callable(settings["data"]) else settings["data"]
+        if not isinstance(data, tuple) or len(data) not in (2, 3):
+            raise HyperparameterError("data must give (X, y) or (X, y, params), with params a dict for fit.")
+        X, y, params = (*data, {})[:3]
+        progress = Progress(name, settings["n_trials"], earlier)
+        search = OptunaSearchCV(
+            settings["estimator"],
+            settings["space"],
+            n_trials=max(0, settings["n_trials"] - len(earlier)),
+            study_name=name,
+            callbacks=[lambda study, trial: progress.add(_row(trial, metric))] if verbose else None,
+            **{key: settings[key] for key in _PASSED_ON},
+        )
+        try:
+            with ExitStack() as stack:
+                if verbose:
+                    stack.enter_context(progress)
+                search.fit(X, y, **params)
+        finally:
+            if verbose and progress.rows:
+                self._report(search, progress)
+        return search
+
+    @staticmethod
+    def _report(search: OptunaSearchCV, progress: Progress) -> None:
+        results = getattr(search, "cv_results_", None)
+        if results is not None:
+            params = dict(zip(results["number"], results["params"], strict=True))
+            searched = [key.removeprefix("param_") for key in results if key.startswith("param_")]
+            progress.console.print(best_table(progress.rows, params, searched))
+        progress.console.print(summary(progress.rows))
+
+
+def _row(trial: Any, metric: str) -> Row:
+    attributes: Mapping[str, Any] = trial.user_attrs
+    return Row(
+        number=trial.number,
+        state=attributes["state"],
+        score=math.nan if trial.value is None else trial.value,
+        std=attributes.get(f"std_test_{metric}", math.nan),
+        seconds=attributes["end_time"] - attributes["start_time"],
+        reason=attributes.get("reason"),
+    )
+
+
+def load_study_file(path: str | Path) -> Study:
+    """Load the study that a Python file declares in its variable ``study``.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    StudyFileError
+        If the file is missing, raises, or declares no study.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise StudyFileError(f"there is no study file {path}. Name a Python file that sets `study = Study(...)`.")
+    spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise StudyFileError(f"{path} is no Python file; a study file ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    # Functions of the file travel to worker processes, and into logged models, which cannot import it by name.
+    sys.modules[spec.name] = module
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise StudyFileError(
+            f"{path} cannot be loaded: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})."
+        ) from error
+    study = getattr(module, "study", None)
+    if not isinstance(study, Study):
+        raise StudyFileError(
+            f"{path} declares no study: set `study = Study(...)` at its top level; found {type(study).__name__}."
+        )
+    return study
