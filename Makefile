@@ -1,6 +1,6 @@
 # Everything runs in .venv, which is made when it is missing and again when the dependencies change.
 
-PYTHON ?= python3.11
+PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
@@ -22,7 +22,7 @@ ui: $(INSTALLED)  ## open the MLflow UI on the results
 	$(BIN)/tuner ui
 
 bench: $(INSTALLED)  ## measure the claims on speed
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark
 
 clean:  ## remove the environment and every cache, but no results
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

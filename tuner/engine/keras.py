@@ -2,7 +2,7 @@
 
 Every lane is trained by ``keras.Model.train_on_batch``, the step that ``keras.Model.fit`` repeats: with the same
 batches the weights are the same. ``fit`` itself builds an input pipeline at every call, which would be once for each
-lane and epoch where lanes advance epoch by epoch, and costs as much again as the step for each batch of a small one.
+lane and epoch where lanes advance epoch by epoch. `tests/benchmarks/test_keras_engine.py` compares the two.
 """
 
 from __future__ import annotations
