@@ -75,6 +75,13 @@ def test_every_default_range_holds_allowed_values():
         ({"model_params": {"filters": 3}}, "needs a model callable"),
         ({"callbacks": ["x"]}, "callbacks must be"),
         ({"random_state": -1}, "random_state"),
+        ({"activation": keras.layers.PReLU()}, "for a layer, write a model"),
+        ({"activation": "glu"}, "turns 2 units into 1"),
+        ({"kernel_initializer": "constant"}, "kernel_initializer must be"),
+        ({"bias_initializer": "orthogonal"}, "cannot build the network"),
+        ({"optimizer": "LossScaleOptimizer"}, "optimizer must be"),
+        ({"model": keras.Sequential([])}, "a function that returns a new keras.Model"),
+        ({"model_params": {3: 3}, "model": lambda input_shape: None}, "by name"),
     ],
 )
 def test_a_bad_value_is_named_before_any_training(params, message, digits):
@@ -82,10 +89,8 @@ def test_a_bad_value_is_named_before_any_training(params, message, digits):
     by_set_params = KerasClassifier().set_params(**params)
     for estimator in (by_constructor, by_set_params):
         with pytest.raises(HyperparameterError, match=message):
-            estimator.check_hyperparameters()
-    with pytest.raises(HyperparameterError, match=message):
-        by_constructor.fit(*digits)
-    assert not hasattr(by_constructor, "classes_"), "parameters are checked before the data are looked at"
+            estimator.fit(*digits)
+        assert not hasattr(estimator, "model_")
 
 
 def test_a_misspelt_parameter_name_is_answered_with_the_right_one():

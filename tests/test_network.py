@@ -132,6 +132,8 @@ def test_building_leaves_the_callers_global_state_alone():
             "mean_squared_error",
         ),
         ("regression", 1, {"loss": "huber"}, 1, "linear", "huber"),
+        ("multiclass", 4, {"loss": "bce"}, 4, "sigmoid", "bce"),
+        ("binary", 2, {"loss": "kld"}, 2, "softmax", "kld"),
     ],
 )
 def test_what_auto_stands_for_at_the_output(task, n, given, units, activation, loss):

@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -43,4 +44,27 @@ else:
         import keras
         import tensorflow
 
-__all__ = ["keras", "tensorflow"]
+
+@contextmanager
+def expected_tracing() -> Iterator[None]:
+    """Keep TensorFlow from calling it a mistake that every new network is traced; short fits look like one to it."""
+
+    def unexpected(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = tensorflow.get_logger()
+    logger.addFilter(unexpected)
+    try:
+        yield
+    finally:
+        logger.removeFilter(unexpected)
+
+
+def optimizer_classes() -> dict[str, type]:
+    """Return the optimizers of Keras by lower-case name; ``keras.optimizers.get`` does not know all of them."""
+    base, wrapper = keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer
+    classes = (thing for thing in vars(keras.optimizers).values() if isinstance(thing, type))
+    return {c.__name__.lower(): c for c in classes if issubclass(c, base) and c not in (base, wrapper)}
+
+
+__all__ = ["expected_tracing", "keras", "optimizer_classes", "tensorflow"]

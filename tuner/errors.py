@@ -19,12 +19,12 @@ class DataError(TunerError, ValueError):
 
 
 class NonFiniteLossError(TunerError, ArithmeticError):
-    """The training loss became NaN or infinite.
+    """The loss, or a weight, became NaN or infinite.
 
     Parameters
     ----------
     epoch : int
-        The epoch, counted from 1, whose loss is not finite.
+        The epoch, counted from 1, in which it happened.
     history : mapping of str to sequence of float
         The per-epoch series up to and including that epoch.
     """
@@ -36,8 +36,8 @@ class NonFiniteLossError(TunerError, ArithmeticError):
 
     def __str__(self) -> str:
         return (
-            f"non-finite loss: the training loss became {self.history['loss'][-1]} in epoch {self.epoch}. "
-            "Lower learning_rate, set clipnorm, or standardise the inputs."
+            f"non-finite loss: the loss or a weight became NaN or infinite in epoch {self.epoch} (training loss "
+            f"{self.history['loss'][-1]:.4g}). Lower learning_rate, set clipnorm, or standardise the inputs."
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +27,19 @@ from tuner.engine import engine_for
 from tuner.engine.base import Lane, LaneState, OnEpoch, Part, TrainedLane
 from tuner.engine.compilation import make_optimizer
 from tuner.errors import DataError, HyperparameterError, NonFiniteLossError, did_you_mean
+
+# What the weights were made for: these cannot change while training goes on from them.
+_NETWORK_PARAMETERS = (
+    "hidden_layers",
+    "units",
+    "activation",
+    "batch_normalization",
+    "dropout",
+    "residual",
+    "dtype",
+    "model",
+    "model_params",
+)
 
 # A change in one of these starts a new optimizer when partial_fit goes on.
 _OPTIMIZER_PARAMETERS = (
@@ -53,6 +67,8 @@ class KerasEstimator(BaseEstimator):
     validation_fraction: float
     verbose: int
     warm_start: bool
+
+    model_: Any
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
@@ -112,7 +128,13 @@ class KerasEstimator(BaseEstimator):
         return self
 
     def _check_model_params(self, names: Iterable[str]) -> None:
-        if self.model is None or network.takes_anything(self.model):
+        if self.model is None:
+            return
+        if given := [name for name in names if name in network.GIVEN]:
+            raise HyperparameterError(
+                f"model__{given[0]} is given to the model callable by the estimator: set {given[0]} there."
+            )
+        if network.takes_anything(self.model):
             return
         known = network.own_parameters(self.model)
         for name in names:
@@ -200,13 +222,7 @@ class KerasEstimator(BaseEstimator):
         state = None
         if self.warm_start and self.__sklearn_is_fitted__():
             state = LaneState(self.model_, self._epoch, self.history_)
-        lane = self._lane(X, y, sample_weight, reset=True, state=state, epochs=self.epochs, test=(X_test, y_test))
-        if state is not None and lane.train.X.shape[1:] != self._input_shape:
-            raise DataError(
-                f"warm_start goes on with a network for samples of shape {self._input_shape}, but X has samples of "
-                f"shape {lane.train.X.shape[1:]}: pass the same features, or set warm_start=False."
-            )
-        return lane
+        return self._lane(X, y, sample_weight, reset=True, state=state, epochs=self.epochs, test=(X_test, y_test))
 
     def _lane(
         self,
@@ -222,11 +238,15 @@ class KerasEstimator(BaseEstimator):
     ) -> Lane:
         self.check_hyperparameters()
         X, y = self._validate(X, y, reset=reset)
-        task, n_outputs = self._learn_targets(y, keep=state is not None, classes=classes)
-        output = network.resolve_output(task, n_outputs, self.get_params(deep=False))
-        weights = self._weights(X, y, sample_weight)
         if state is None:
+            self._task, n_outputs = self._learn_targets(y, classes)
+            self._output = network.resolve_output(self._task, n_outputs, self.get_params(deep=False))
+            self._input_shape = X.shape[1:]
             self._seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        else:
+            self._check_goes_on(X, y, classes)
+        output = self._output
+        weights = self._weights(X, y, sample_weight)
         train = Part(X, self._encode(y, output), weights)
         validation = None
         if self.early_stopping:
@@ -234,7 +254,7 @@ class KerasEstimator(BaseEstimator):
         return Lane(
             hyperparameters=self.get_params(deep=False),
             seed=self._seed,
-            task=task,
+            task=self._task,
             output=output,
             train=train,
             epochs=epochs,
@@ -274,12 +294,14 @@ class KerasEstimator(BaseEstimator):
         """
         self._follow = None
         if trained.non_finite:
+            # Weights that were trained on in place are lost: nothing must predict with them.
+            if hasattr(self, "model_"):
+                del self.model_
             raise NonFiniteLossError(epoch=len(trained.history["loss"]), history=trained.history)
         self.model_ = trained.model
         self.history_ = trained.history
         self.n_iter_ = len(trained.history["loss"])
         self._epoch = trained.epoch
-        self._input_shape = tuple(trained.model.input_shape[1:])
         self._fitted_with = self.get_params(deep=False)
         self._optimizer_values = None
         return self
@@ -287,7 +309,7 @@ class KerasEstimator(BaseEstimator):
     def _state(self) -> LaneState | None:
         if not self.__sklearn_is_fitted__():
             return None
-        unchanged = all(self._fitted_with[name] is getattr(self, name) for name in _OPTIMIZER_PARAMETERS)
+        unchanged = all(_same(self._fitted_with[name], getattr(self, name)) for name in _OPTIMIZER_PARAMETERS)
         return LaneState(
             self.model_,
             self._epoch,
@@ -295,6 +317,31 @@ class KerasEstimator(BaseEstimator):
             keep_optimizer=unchanged and bool(self.model_.compiled),
             optimizer_values=self._optimizer_values if unchanged else None,
         )
+
+    def _check_goes_on(self, X: Any, y: Any, classes: Any) -> None:
+        """Raise unless data and hyperparameters fit the network that training goes on with."""
+        for name in _NETWORK_PARAMETERS:
+            old, new = self._fitted_with[name], getattr(self, name)
+            if not _same(old, new):
+                raise HyperparameterError(
+                    f"training goes on with a network made with {name}={old!r}, and {name} is now {new!r}: restore it, "
+                    "or fit anew with warm_start=False."
+                )
+        if X.shape[1:] != self._input_shape:
+            raise DataError(
+                f"training goes on with a network for samples of shape {self._input_shape}, but X has samples of shape "
+                f"{X.shape[1:]}: pass the same features, or fit anew with warm_start=False."
+            )
+        self._check_targets(y, classes)
+        output = network.resolve_output(self._task, self._n_targets, self.get_params(deep=False))
+        kept = ("units", "activation", "sparse")
+        if any(not _same(getattr(output, name), getattr(self._output, name)) for name in kept):
+            raise HyperparameterError(
+                f"training goes on with a network made for loss={self._output.loss!r}, which has "
+                f"{self._output.units} outputs of {self._output.activation!r}; loss={output.loss!r} wants "
+                f"{output.units} of {output.activation!r}: restore it, or fit anew with warm_start=False."
+            )
+        self._output = output
 
     def _print_epoch(self, epoch: int, histories: Sequence[Mapping[str, Sequence[float]]], predict: Any) -> list[int]:
         series = ", ".join(f"{name} {values[-1]:.4g}" for name, values in histories[0].items())
@@ -337,6 +384,8 @@ class KerasEstimator(BaseEstimator):
                 f"samples: {error} Give more samples, change validation_fraction, or set early_stopping=False."
             ) from error
         weights = part.sample_weight
+        if weights is not None and not (weights[train].any() and weights[validation].any()):
+            raise DataError("early_stopping leaves a part in which every weight is 0: give more samples a weight.")
         train_part, validation_part = (
             Part(part.X[rows], part.y[rows], None if weights is None else weights[rows])
             for rows in (np.sort(train), np.sort(validation))
@@ -361,8 +410,17 @@ class KerasEstimator(BaseEstimator):
             )
         return network.outputs(self.model_, X)
 
-    def _learn_targets(self, y: Any, *, keep: bool, classes: Any) -> tuple[str, int]:
+    def _learn_targets(self, y: Any, classes: Any) -> tuple[str, int]:
         """Return the task and its number of classes, labels or targets; remember what predictions need."""
+        raise NotImplementedError
+
+    def _check_targets(self, y: Any, classes: Any) -> None:
+        """Raise unless y fits the network that training goes on with."""
+        raise NotImplementedError
+
+    @property
+    def _n_targets(self) -> int:
+        """The number of classes, labels or targets."""
         raise NotImplementedError
 
     def _encode(self, y: Any, output: network.Output) -> np.ndarray:
@@ -391,7 +449,7 @@ class KerasEstimator(BaseEstimator):
         state.pop("_follow", None)
         if "model_" in state:
             model = state.pop("model_")
-            state["_model_bytes"] = network.to_bytes(model, state["_fitted_with"])
+            state["_model_bytes"] = network.to_bytes(model)
             if model.compiled:
                 state["_optimizer_values"] = [np.asarray(v) for v in model.optimizer.variables]
         return state
@@ -403,6 +461,14 @@ class KerasEstimator(BaseEstimator):
         if packed is not None:
             content, custom_objects = packed
             self.model_ = network.from_bytes(content, custom_objects, self._fitted_with["dtype"])
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two values of a parameter are the same: equal plain values are, other objects only if identical."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return np.array_equal(a, b)
+    plain = (str, Real, tuple, list, dict)
+    return a is b or (type(a) is type(b) and isinstance(a, plain) and a == b)
 
 
 def _empty(default: Any) -> bool:
@@ -629,46 +695,60 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def _learn_targets(self, y: Any, *, keep: bool, classes: Any) -> tuple[str, int]:
-        if not keep:
-            check_classification_targets(y)
-            multilabel = type_of_target(y) == "multilabel-indicator"
-            if type_of_target(y) == "multiclass-multioutput":
-                raise DataError(
-                    f"y has {y.shape[1]} columns of several classes each; KerasClassifier takes one column of labels, "
-                    "or one column of 0 and 1 for each label (multilabel)."
-                )
-            if multilabel:
-                self.classes_ = np.arange(y.shape[1])
-            else:
-                labels = column_or_1d(y, warn=True)
-                self.classes_ = np.unique(labels if classes is None else np.asarray(classes))
-                if len(self.classes_) < 2:
-                    raise DataError(
-                        f"y has one class only, {self.classes_[0]!r}; a classifier needs at least two classes."
-                    )
-            n = len(self.classes_)
-            self._task = "multilabel" if multilabel else "binary" if n == 2 else "multiclass"
-            self._output = network.resolve_output(self._task, n, self.get_params(deep=False))
-        elif not self._known_rows(y).all():
-            unknown = np.setdiff1d(column_or_1d(y), self.classes_)
+    def _validate(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+        X, y = super()._validate(X, y, reset=reset)
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
             raise DataError(
-                f"y has classes that the network does not know: {unknown.tolist()}. It was fitted on "
-                f"{self.classes_.tolist()}; pass `classes` in the first partial_fit, or fit anew without warm_start."
+                f"y has {y.shape[1]} columns of several classes each; KerasClassifier takes one column of labels, or "
+                "one column of 0 and 1 for each label (multilabel)."
             )
-        if classes is not None and not np.isin(np.unique(np.asarray(y)), np.asarray(classes)).all():
-            raise DataError(f"y has classes that are not in classes={np.asarray(classes).tolist()}.")
-        return self._task, len(self.classes_)
+        if kind == "multilabel-indicator":
+            return X, y.toarray() if scipy.sparse.issparse(y) else y
+        return X, column_or_1d(y, warn=True)
+
+    def _learn_targets(self, y: Any, classes: Any) -> tuple[str, int]:
+        if y.ndim == 2:
+            self.classes_ = np.arange(y.shape[1])
+            return "multilabel", y.shape[1]
+        self.classes_ = np.unique(y if classes is None else np.asarray(classes))
+        if len(self.classes_) < 2:
+            raise DataError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least two classes.")
+        if not self._known_rows(y).all():
+            raise DataError(f"y has classes that are not in classes={self.classes_.tolist()}.")
+        return ("binary" if len(self.classes_) == 2 else "multiclass"), len(self.classes_)
+
+    def _check_targets(self, y: Any, classes: Any) -> None:
+        columns = self._n_targets if self._task == "multilabel" else None
+        if (y.shape[1] if y.ndim == 2 else None) != columns:
+            raise DataError(
+                f"y has shape {y.shape}, but the network was fitted on "
+                f"{'one column of labels' if columns is None else f'{columns} columns of 0 and 1'}."
+            )
+        if columns is None and not self._known_rows(y).all():
+            raise DataError(
+                f"y has classes that the network does not know: {np.setdiff1d(y, self.classes_).tolist()}. It was "
+                f"fitted on {self.classes_.tolist()}; pass `classes` in the first partial_fit, or fit anew without "
+                "warm_start."
+            )
+        if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+            raise DataError(
+                f"classes={np.asarray(classes).tolist()} differ from those of the first partial_fit, "
+                f"{self.classes_.tolist()}."
+            )
+
+    @property
+    def _n_targets(self) -> int:
+        return len(self.classes_)
 
     def _known_rows(self, y: Any) -> np.ndarray:
-        if self._task == "multilabel":
-            return super()._known_rows(y)
-        return np.isin(column_or_1d(y), self.classes_)
+        return super()._known_rows(y) if y.ndim == 2 else np.isin(y, self.classes_)
 
     def _encode(self, y: Any, output: network.Output) -> np.ndarray:
         if self._task == "multilabel":
-            return (y.toarray() if scipy.sparse.issparse(y) else y).astype(self.dtype)
-        indices = np.searchsorted(self.classes_, column_or_1d(y))
+            return y.astype(self.dtype)
+        indices = np.searchsorted(self.classes_, y)
         if output.sparse or output.units == 1:
             return indices[:, np.newaxis].astype(self.dtype)
         return np.eye(len(self.classes_), dtype=self.dtype)[indices]
@@ -677,8 +757,25 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         weights = super()._weights(X, y, sample_weight)
         if self.class_weight is None:
             return weights
-        by_class = compute_sample_weight(self.class_weight, y).astype(self.dtype)
+        if isinstance(self.class_weight, str):
+            by_class = compute_sample_weight(self.class_weight, y).astype(self.dtype)
+        else:
+            by_class = self._class_weights()[np.searchsorted(self.classes_, y)]
         return by_class if weights is None else weights * by_class
+
+    def _class_weights(self) -> np.ndarray:
+        """Return the weight of each class, 1 where the dict does not say."""
+        if self._task == "multilabel":
+            raise HyperparameterError(
+                "class_weight as a dict needs one column of labels; y has a column for each label: use 'balanced', or "
+                "sample_weight."
+            )
+        known = self.classes_.tolist()
+        for label in self.class_weight:
+            if label not in known:
+                hint = did_you_mean(str(label), map(str, known))
+                raise HyperparameterError(f"class_weight names {label!r}, which is no class of y: {known}.{hint}")
+        return np.array([self.class_weight.get(label, 1) for label in known], dtype=self.dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -805,17 +902,26 @@ dtype, engine
         """Return the predicted targets, of the shape that y had: (n_samples,) or (n_samples, n_outputs)."""
         outputs = self._outputs(X)
         # scikit-learn wants float64 of several columns, whatever they were computed in.
-        return outputs[:, 0] if self._single_column else outputs.astype(np.float64)
+        return outputs.astype(np.float64) if self._target_shape else outputs[:, 0]
 
-    def _learn_targets(self, y: Any, *, keep: bool, classes: Any) -> tuple[str, int]:
-        n = 1 if y.ndim == 1 else y.shape[1]
-        if keep and n != self.model_.output_shape[-1]:
-            raise DataError(f"y has {n} targets, but the network was fitted on {self.model_.output_shape[-1]}.")
-        self._single_column = y.ndim == 1
-        return "regression", n
+    def _learn_targets(self, y: Any, classes: Any) -> tuple[str, int]:
+        self._target_shape = y.shape[1:]
+        return "regression", self._n_targets
+
+    def _check_targets(self, y: Any, classes: Any) -> None:
+        if y.shape[1:] != self._target_shape:
+            raise DataError(f"y has shape {y.shape}, but the network was fitted on (n, {self._n_targets}) targets.")
+
+    @property
+    def _n_targets(self) -> int:
+        return self._target_shape[0] if self._target_shape else 1
 
     def _encode(self, y: Any, output: network.Output) -> np.ndarray:
-        return y.reshape(y.shape[0], -1).astype(self.dtype)
+        with np.errstate(over="ignore"):
+            encoded = y.reshape(y.shape[0], -1).astype(self.dtype)
+        if not np.isfinite(encoded).all():
+            raise DataError(f"y holds values too large for {self.dtype}: scale the target, or set dtype='float64'.")
+        return encoded
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -71,6 +71,7 @@ class Options(Constraint):
 
     def accepts(self, value: Any) -> bool:
         """Return whether the value is allowed."""
+        value = value.item() if isinstance(value, np.generic) else value
         # `1 == True` in Python, but batch_size=True is a mistake: compare types as well.
         return any(type(value) is type(option) and value == option for option in self.values)
 
@@ -106,39 +107,43 @@ class KerasName(Constraint):
 
     def accepts(self, value: Any) -> bool:
         """Return whether the value is allowed."""
-        from tuner.backend import keras
+        from tuner.backend import keras, optimizer_classes
 
         if isinstance(value, str):
             if value in self.aliases:
                 return True
+            if self.module == "optimizers":
+                return value.lower() in optimizer_classes()
             try:
                 return getattr(keras, self.module).get(value) is not None
-            except (ValueError, TypeError):
+            except Exception:  # whatever a class raises that cannot be made without arguments
                 return False
-        if self.module == "activations":
-            return callable(value)
+        if self.module == "activations":  # a layer has weights, which would be shared and never fresh
+            return callable(value) and not isinstance(value, type | keras.layers.Layer)
         if self.module == "losses":
-            return isinstance(value, keras.losses.Loss) or callable(value)
+            return isinstance(value, keras.losses.Loss) or (callable(value) and not isinstance(value, type))
         base = {"initializers": keras.initializers.Initializer, "optimizers": keras.optimizers.Optimizer}[self.module]
         return isinstance(value, base)
 
     def hint(self, value: Any) -> str:
         """Return the closest known name."""
-        from tuner.backend import keras
+        from tuner.backend import keras, optimizer_classes
 
         if not isinstance(value, str):
             return ""
-        names = [name for name in dir(getattr(keras, self.module)) if not name.startswith("_")]
-        # Optimizers are known by the lower-case names of their classes, the rest by their snake-case names.
-        names = [name.lower() for name in names] if self.module == "optimizers" else [n for n in names if n.islower()]
-        return did_you_mean(value, [*names, *self.aliases])
+        if self.module == "optimizers":
+            names = list(optimizer_classes())
+        else:
+            names = [name for name in dir(getattr(keras, self.module)) if name.islower() and name[0] != "_"]
+        return did_you_mean(value, [name for name in (*names, *self.aliases) if self.accepts(name)])
 
     def __str__(self) -> str:
-        article = "an" if self.module[0] in "aio" else "a"
-        kind = {"activations": "a callable", "losses": "a keras Loss or callable"}.get(
-            self.module, f"a keras {self.module[:-1].capitalize()}"
-        )
-        return f"the name of {article} {self.module[:-1]} of Keras or {kind}"
+        return {
+            "activations": "the name of an activation of Keras or a function (for a layer, write a model)",
+            "initializers": "the name of an initializer of Keras or a keras Initializer",
+            "losses": "the name of a loss of Keras, a keras Loss or a function",
+            "optimizers": "the name of an optimizer of Keras or a keras Optimizer",
+        }[self.module]
 
 
 @dataclass(frozen=True)
@@ -192,10 +197,24 @@ class Hyperparameter:
 
 
 def _is_units(value: Any) -> bool:
-    one = Number(1, integer=True)
-    return (
-        isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0 and all(map(one.accepts, value))
-    )
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        return False
+    return len(value) > 0 and all(map(Number(1, integer=True).accepts, value))
+
+
+def _is_class_weight(value: Any) -> bool:
+    weights = list(value.values()) if isinstance(value, Mapping) else []
+    return all(map(Number(0).accepts, weights)) and any(weights)
+
+
+def _is_model(value: Any) -> bool:
+    from tuner.backend import keras
+
+    return callable(value) and not isinstance(value, keras.layers.Layer)
+
+
+def _is_keywords(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
 def _is_schedule(value: Any) -> bool:
@@ -278,7 +297,7 @@ TRAINING: Mapping[str, Hyperparameter] = _table(
     Hyperparameter(
         "class_weight",
         None,
-        (Options((None, "balanced")), Instance(lambda v: isinstance(v, Mapping), "a dict of weights by class")),
+        (Options((None, "balanced")), Instance(_is_class_weight, "a dict of weights >= 0 by class, not all 0")),
         "lane",
     ),
     Hyperparameter("shuffle", True, (_BOOL,), "training"),
@@ -299,11 +318,13 @@ TRAINING: Mapping[str, Hyperparameter] = _table(
     Hyperparameter("verbose", 0, (Number(0, integer=True), _BOOL), "training"),
     Hyperparameter("dtype", "float32", (Options(("float32", "float64")),), "structure"),
     Hyperparameter("engine", "auto", (Options(("auto", "keras")),), "training"),
-    Hyperparameter("model", None, (_NONE, Instance(callable, "a callable that returns a keras.Model")), "structure"),
+    Hyperparameter(
+        "model", None, (_NONE, Instance(_is_model, "a function that returns a new keras.Model")), "structure"
+    ),
     Hyperparameter(
         "model_params",
         None,
-        (_NONE, Instance(lambda v: isinstance(v, Mapping), "a dict of the model callable's own parameters")),
+        (_NONE, Instance(_is_keywords, "a dict of the model callable's own parameters by name")),
         "structure",
     ),
 )
@@ -312,6 +333,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {**NETWORK, **TRAINING}
 
 # `initializer_scale` is the half-width or standard deviation of these; the others derive theirs from the layer's size.
 SCALED_INITIALIZERS = ("random_uniform", "uniform", "random_normal", "normal", "truncated_normal")
+_SCALED = {name.replace("_", "") for name in SCALED_INITIALIZERS}  # Keras also takes the names of the classes
 
 
 def check(values: Mapping[str, Any]) -> None:
@@ -325,13 +347,14 @@ def check(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         HYPERPARAMETERS[name].check(value)
     units, hidden_layers = values["units"], values["hidden_layers"]
-    if isinstance(units, Sequence) and hidden_layers not in (None, len(units)):
+    if not isinstance(units, Integral) and hidden_layers not in (None, len(units)):
         raise HyperparameterError(
             f"units has {len(units)} entries but hidden_layers={hidden_layers}: give one entry per hidden layer, or "
             "leave hidden_layers at None."
         )
     scale, initializer = values["initializer_scale"], values["kernel_initializer"]
-    if scale is not None and initializer not in SCALED_INITIALIZERS:
+    plain = isinstance(initializer, str) and initializer.lower().replace("_", "") in _SCALED
+    if scale is not None and not plain:
         raise HyperparameterError(
             f"initializer_scale={scale!r} needs kernel_initializer to be one of {', '.join(SCALED_INITIALIZERS)}; got "
             f"{initializer!r}. Set one of these, or leave initializer_scale at None."
@@ -349,6 +372,6 @@ def check(values: Mapping[str, Any]) -> None:
 
 def widths(units: int | Sequence[int], hidden_layers: int | None) -> tuple[int, ...]:
     """Return the number of units of every hidden layer; two layers where neither parameter says how many."""
-    if isinstance(units, Sequence):
-        return tuple(map(int, units))
-    return (int(units),) * (2 if hidden_layers is None else hidden_layers)
+    if isinstance(units, Integral):
+        return (int(units),) * (2 if hidden_layers is None else hidden_layers)
+    return tuple(int(width) for width in units)  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ through a linear projection without bias (their option B).
 
 from __future__ import annotations
 
+import functools
 import inspect
 import random
 import re
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,9 @@ _HE_ACTIVATIONS = frozenset(
     "relu relu6 leaky_relu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus".split()
 )
 
+#: What a model callable is given by the estimator, where its signature names it.
+GIVEN = frozenset(("input_shape", "n_outputs", *NETWORK))
+
 _CATEGORICAL = frozenset(
     "categorical_crossentropy categorical_focal_crossentropy sparse_categorical_crossentropy "
     "categorical_generalized_cross_entropy kl_divergence".split()
@@ -41,9 +46,17 @@ _MARGIN = frozenset(("hinge", "squared_hinge", "categorical_hinge"))
 
 def _name(identifier: Any) -> str:
     """Return the snake-case name of a function, an instance or a name."""
+    while isinstance(identifier, functools.partial):
+        identifier = identifier.func
     if not isinstance(identifier, str):
         identifier = getattr(identifier, "__name__", None) or type(identifier).__name__
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", identifier).lower()
+
+
+def _loss_name(loss: Any) -> str:
+    """Return the name of a loss as Keras calls the function, whichever of its names or classes was given."""
+    found = loss if callable(loss) else keras.losses.get(loss)
+    return _name(getattr(found, "fn", found))
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
                 f"loss='auto' does not know what to pair with output_activation={activation!r} for a {task} target: "
                 "name the loss, or use softmax, sigmoid or linear."
             )
-    kind = _name(loss)
+    kind = _loss_name(loss)
     config: Mapping[str, Any] = loss.get_config() if hasattr(loss, "get_config") else {}
     logits = bool(config.get("from_logits", False))
     if activation == "auto":
@@ -181,13 +194,19 @@ def build(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output
     """
     with precision(hyperparameters["dtype"]):
         if hyperparameters["model"] is None:
-            return _built_in(hyperparameters, input_shape, output, seed)
+            try:
+                return _built_in(hyperparameters, input_shape, output, seed)
+            except (TypeError, ValueError) as error:  # an initialiser that does not fit a bias, and the like
+                raise HyperparameterError(f"Keras cannot build the network: {error}") from error
         with _seeded(seeds.weight_seed(seed, 0)):
             return _custom(hyperparameters, input_shape, output)
 
 
 def _built_in(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output, seed: int) -> keras.Model:
     activation, normalization = hyperparameters["activation"], hyperparameters["batch_normalization"]
+    probe = np.zeros((1, 2), hyperparameters["dtype"])
+    if (shape := _activation(activation, "probe")(probe).shape) != (1, 2):  # Keras takes it for granted
+        raise ValueError(f"activation {_name(activation)!r} turns 2 units into {shape[-1]}.")
     n_dense = 0
 
     def dense(units: int, paired_with: Any, name: str, use_bias: bool = True) -> keras.layers.Dense:
@@ -217,14 +236,40 @@ def _built_in(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], ou
             if shortcut.shape[-1] != units:
                 shortcut = dense(units, "linear", f"{name}_projection", use_bias=False)(shortcut)
             x = keras.layers.Add(name=f"{name}_shortcut")([x, shortcut])
-        x = keras.layers.Activation(activation, name=f"{name}_activation")(x)
+        x = _activation(activation, f"{name}_activation")(x)
         if normalization == "after":
             x = keras.layers.BatchNormalization(name=f"{name}_normalization")(x)
         if hyperparameters["dropout"]:
             x = keras.layers.Dropout(hyperparameters["dropout"], name=f"{name}_dropout")(x)
     x = dense(output.units, output.activation, "output")(x)
-    x = keras.layers.Activation(output.activation, name="output_activation")(x)
+    x = _activation(output.activation, "output_activation")(x)
     return keras.Model(inputs, x, name="network")
+
+
+@keras.saving.register_keras_serializable("tuner")
+class FunctionActivation(keras.layers.Layer):
+    """An activation without a name by which Keras could find it again: a lambda, a ``functools.partial``.
+
+    A saved model holds the layer's name in its place; `from_bytes` is given the function by that name.
+    """
+
+    def __init__(self, function: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.function = keras.saving.get_registered_object(function) if isinstance(function, str) else function
+
+    def call(self, inputs: Any) -> Any:
+        """Return the activations."""
+        return self.function(inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration with the name in place of the function."""
+        return super().get_config() | {"function": self.name}
+
+
+def _activation(activation: Any, name: str) -> keras.layers.Layer:
+    if isinstance(activation, str) or getattr(activation, "__name__", "<lambda>") != "<lambda>":
+        return keras.layers.Activation(activation, name=name)
+    return FunctionActivation(activation, name=name)
 
 
 def auto_initializer(identifier: Any, activation: Any) -> Any:
@@ -253,6 +298,8 @@ def initializer(identifier: Any, scale: float | None, seed: int) -> keras.initia
         config |= {"minval": -scale, "maxval": scale} if "minval" in config else {"stddev": scale}
     if config.get("seed", 0) is None:
         config["seed"] = seed
+    elif scale is None:
+        return instance
     return type(instance).from_config(config)
 
 
@@ -261,12 +308,11 @@ def own_parameters(model: Callable[..., Any]) -> dict[str, Any]:
 
     A parameter without a default maps to ``inspect.Parameter.empty``.
     """
-    given = {"input_shape", "n_outputs", *NETWORK}
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return {
         name: parameter.default
         for name, parameter in inspect.signature(model).parameters.items()
-        if name not in given and parameter.kind not in variadic
+        if name not in GIVEN and parameter.kind not in variadic
     }
 
 
@@ -297,11 +343,12 @@ def _custom(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], outp
             f"model must return an uncompiled keras.Model; {_name(function)} compiled it. The estimator compiles with "
             "its own optimizer and loss: remove the call of compile."
         )
-    shape = tuple(model(np.zeros((1, *input_shape), hyperparameters["dtype"]), training=False).shape)
-    if shape != (1, output.units):
+    given = model(np.zeros((1, *input_shape), hyperparameters["dtype"]), training=False)
+    if getattr(given, "shape", None) != (1, output.units):
+        shape = "several outputs" if not hasattr(given, "shape") else f"(n, {', '.join(map(str, given.shape[1:]))})"
         raise HyperparameterError(
-            f"model must give outputs of shape (n, {output.units}); {_name(function)} gives (n, "
-            f"{', '.join(map(str, shape[1:]))}). Let it name n_outputs and end in a layer with that many units."
+            f"model must give outputs of shape (n, {output.units}); {_name(function)} gives {shape}. Let it name "
+            "n_outputs and end in a layer with that many units."
         )
     return model
 
@@ -315,15 +362,24 @@ def outputs(model: keras.Model, X: Any, batch_size: int = 1024) -> np.ndarray:
     Parameters
     ----------
     model : keras.Model
-    X : array-like or sparse matrix of shape (n, ...)
+    X : array or sparse matrix of shape (n, ...)
+        Of the dtype that the model computes in.
     batch_size : int, default=1024
         Rows at a time; bounds the memory, and is the unit in which sparse rows are made dense.
     """
-    parts = [
-        np.asarray(model(dense_rows(X, slice(start, start + batch_size)), training=False))
-        for start in range(0, X.shape[0], batch_size)
-    ]
+    with precision(X.dtype.name):
+        parts = [
+            np.asarray(model(dense_rows(X, slice(start, start + batch_size)), training=False))
+            for start in range(0, X.shape[0], batch_size)
+        ]
     return np.concatenate(parts)
+
+
+def reset_masks(model: keras.Model, seed: int, epoch: int) -> None:
+    """Let the random masks of an epoch (dropout, noise) follow from `seed`; the step counts within the epoch."""
+    states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    for layer, state in enumerate(states):
+        state.assign([seeds.mask_seed(seed, layer, epoch), 0])
 
 
 def dense_rows(X: Any, rows: Any) -> np.ndarray:
@@ -332,31 +388,26 @@ def dense_rows(X: Any, rows: Any) -> np.ndarray:
     return chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
 
 
-def _custom_objects(model: keras.Model, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+def _custom_objects(model: keras.Model) -> dict[str, Any]:
     """Return the classes and functions by name that Keras cannot find by itself when it loads the model."""
-
-    def layers(layer: Any) -> Iterator[Any]:
-        yield layer
-        for inner in getattr(layer, "layers", ()):
-            yield from layers(inner)
-
-    found = [type(layer) for layer in layers(model)]
-    for name in ("activation", "output_activation", "kernel_initializer", "bias_initializer"):
-        value = hyperparameters[name]
-        found.append(type(value) if isinstance(value, keras.initializers.Initializer) else value)
-    return {
-        thing.__name__: thing
-        for thing in found
-        if hasattr(thing, "__name__") and not thing.__module__.startswith("keras.")
-    }
+    found: dict[str, Any] = {}
+    for layer in model._flatten_layers():
+        if isinstance(layer, FunctionActivation):
+            found[layer.name] = layer.function
+            continue
+        for thing in (layer, *vars(layer).values()):
+            thing = thing if isinstance(thing, FunctionType) else type(thing)
+            if not thing.__module__.startswith(("keras.", "builtins", "tensorflow.", "tuner.")):
+                found[thing.__name__] = thing
+    return found
 
 
-def to_bytes(model: keras.Model, hyperparameters: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+def to_bytes(model: keras.Model) -> tuple[bytes, dict[str, Any]]:
     """Return a model as the bytes of a ``.keras`` file, and the custom classes and functions that it needs."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
-        return path.read_bytes(), _custom_objects(model, hyperparameters)
+        return path.read_bytes(), _custom_objects(model)
 
 
 def from_bytes(content: bytes, custom_objects: Mapping[str, Any], dtype: str) -> keras.Model:

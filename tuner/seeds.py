@@ -17,9 +17,9 @@ def _draw(seed: int, *key: int) -> int:
     return int(np.random.SeedSequence([seed, *key]).generate_state(1)[0] >> 1)
 
 
-def weight_seed(seed: int, layer: int) -> int:
-    """Return the seed of the initial weights of a layer, counted from 0 at the input."""
-    return _draw(seed, _WEIGHTS, layer)
+def weight_seed(seed: int, index: int) -> int:
+    """Return the seed of the initial values of a weight, counted from 0 at the input, kernel before bias."""
+    return _draw(seed, _WEIGHTS, index)
 
 
 def mask_seed(seed: int, layer: int, epoch: int) -> int:

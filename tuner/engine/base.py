@@ -6,7 +6,8 @@ A *lane* is one network to be trained: a fold of a trial, or a single fit. With 
 arrays are
 
 - ``X``: (n, d), or (n, ...) for a custom model; a NumPy array of the lane's dtype, or a SciPy CSR matrix,
-- ``y``: (n, k), encoded as the loss wants it (one column per class, per label or per target), of the lane's dtype,
+- ``y``: (n, k) of the lane's dtype, as the loss wants it: one column per class, label or target; a single column of 0
+  and 1 for two classes with one output; (n, 1) indices of the classes where ``output.sparse``,
 - ``sample_weight``: (n,) of the lane's dtype, or None; class weights are already multiplied in.
 
 Epochs are counted from 0 over the life of the weights: a lane that goes on from a `LaneState` after 5 epochs trains
@@ -119,7 +120,8 @@ class TrainedLane:
     epoch : int
         The number of epochs that the weights have been trained for over their life, whichever was best.
     non_finite : bool
-        Whether the loss of the last recorded epoch is NaN or infinite; training ended there.
+        Whether the loss of the last recorded epoch, or a weight after it, is NaN or infinite; training ended there, and
+        the weights are of no use.
     """
 
     model: keras.Model

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from tuner.backend import keras
+from tuner.backend import keras, optimizer_classes
 from tuner.errors import HyperparameterError
 from tuner.network import Output
 
@@ -35,10 +37,14 @@ def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> kera
         If the optimizer has no momentum, if a number stands beside a schedule object, or if Keras refuses the values.
     """
     chosen = hyperparameters["optimizer"]
-    template = keras.optimizers.get("sgd" if chosen in _SGD_VARIANTS else chosen)
-    config = template.get_config()
     if isinstance(chosen, str):
-        config |= _SGD_VARIANTS.get(chosen, {})
+        variant = _SGD_VARIANTS.get(chosen, {})
+        template = optimizer_classes()["sgd" if variant else chosen.lower()]()
+        config = template.get_config() | variant
+    else:
+        template, config = chosen, _config(chosen)
+    if "learning_rate" not in config:
+        raise HyperparameterError(f"optimizer={chosen!r} wraps another one: give that one itself.")
     for name in ("momentum", "weight_decay", "clipnorm"):
         value = hyperparameters[name]
         if value is None:
@@ -52,15 +58,24 @@ def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> kera
     config["learning_rate"] = _learning_rate(hyperparameters, config["learning_rate"], total_steps)
     try:
         return type(template).from_config(config)
-    except ValueError as error:
-        raise HyperparameterError(f"optimizer={chosen!r} cannot be made: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise HyperparameterError(f"optimizer={chosen!r} cannot be made from its configuration: {error}") from error
+
+
+def _config(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    try:
+        return optimizer.get_config()
+    except NotImplementedError as error:  # of a schedule inside
+        raise HyperparameterError(
+            f"optimizer={optimizer!r} cannot be made anew: {error} Or give the schedule as learning_rate_schedule."
+        ) from error
 
 
 def _learning_rate(hyperparameters: Mapping[str, Any], own: Any, total_steps: int) -> Any:
     """Return the rate or the schedule; `own` is the optimizer's, a dict where it is a serialised schedule."""
     rate, schedule = hyperparameters["learning_rate"], hyperparameters["learning_rate_schedule"]
     if schedule is not None and not isinstance(schedule, str):
-        return type(schedule).from_config(schedule.get_config())
+        return schedule  # a function of the step, without state
     if isinstance(own, dict) and (rate is not None or schedule is not None):
         given = f"learning_rate={rate!r}" if rate is not None else f"learning_rate_schedule={schedule!r}"
         raise HyperparameterError(
@@ -81,12 +96,20 @@ class FunctionLoss(keras.losses.Loss):
     """A loss function ``(y_true, y_pred) -> (n,)`` as a Keras loss."""
 
     def __init__(self, function: Any, **kwargs: Any):
-        super().__init__(name=getattr(function, "__name__", None), **kwargs)
+        super().__init__(name=re.sub(r"\W", "", getattr(function, "__name__", "")) or "loss", **kwargs)
         self.function = function
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each sample."""
         return self.function(y_true, y_pred)
+
+
+@cache
+def _loss_classes() -> dict[Any, type]:
+    """Return Keras's classes of losses by the functions that they call."""
+    base = keras.losses.Loss
+    classes = (c for c in vars(keras.losses).values() if isinstance(c, type) and issubclass(c, base) and c is not base)
+    return {cls().fn: cls for cls in classes if hasattr(cls(), "fn")}
 
 
 def make_loss(loss: Any, dtype: str) -> keras.losses.Loss:
@@ -95,11 +118,18 @@ def make_loss(loss: Any, dtype: str) -> keras.losses.Loss:
     With Keras's default a batch's loss is divided by its number of rows, so that a weight of 2 is not the same as a row
     given twice; with ``mean_with_sample_weight`` it is.
     """
+    weighted: dict[str, Any] = {"reduction": "mean_with_sample_weight", "dtype": dtype}
     found = keras.losses.get(loss)
     if not isinstance(found, keras.losses.Loss):
-        return FunctionLoss(found, reduction="mean_with_sample_weight", dtype=dtype)
-    config = found.get_config() | {"reduction": "mean_with_sample_weight", "dtype": dtype}
-    return type(found).from_config(config)
+        cls = _loss_classes().get(found)  # a saved model can be loaded by Keras alone where the loss is its own
+        return cls(**weighted) if cls else FunctionLoss(found, **weighted)
+    try:
+        return type(found).from_config(found.get_config() | weighted)
+    except (TypeError, NotImplementedError) as error:
+        raise HyperparameterError(
+            f"loss={loss!r} cannot be made anew from its configuration ({error}): give {type(found).__name__} a "
+            "get_config, and a constructor that passes name, reduction and dtype on."
+        ) from error
 
 
 def make_metric(task: str, output: Output) -> keras.metrics.Metric:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tuner import network, seeds
-from tuner.backend import keras, tensorflow
+from tuner.backend import expected_tracing, keras, tensorflow
 from tuner.engine.base import EarlyStopper, Engine, History, Lane, OnEpoch, Part, TrainedLane
 from tuner.engine.compilation import make_loss, make_metric, make_optimizer
 
@@ -24,7 +24,10 @@ class KerasEngine(Engine):
 
     def train(self, lanes: Sequence[Lane], on_epoch: OnEpoch | None = None) -> list[TrainedLane]:
         """Train every lane; see `Engine.train`."""
-        runs = [_Run(lane) for lane in lanes]
+        with expected_tracing():
+            return self._train([_Run(lane) for lane in lanes], on_epoch)
+
+    def _train(self, runs: Sequence[_Run], on_epoch: OnEpoch | None) -> list[TrainedLane]:
         epoch = 0
         while any(run.active for run in runs):
             for run in runs:
@@ -77,7 +80,8 @@ class _Run:
         optimizer = make_optimizer(hyperparameters, steps * hyperparameters["epochs"])
         if not tensorflow.distribute.has_strategy():
             # One replica has nothing to reduce. TensorFlow's all_reduce registers a gradient function at every trace
-            # and for good, which would keep the graph of every network ever trained: 8 MB for each small fit.
+            # and for good, which would keep the graph of every network ever trained: 8 MB for each small fit (Keras
+            # 3.15, TensorFlow 2.21). So this optimizer, which is the lane's own, goes without its private method.
             optimizer._all_reduce_sum_gradients = list
         self.model.compile(
             optimizer=optimizer,
@@ -94,8 +98,7 @@ class _Run:
 
     def train_epoch(self) -> None:
         lane, epoch = self.lane, self.epoch
-        for layer, state in enumerate(v for v in self.model.variables if v.name == "seed_generator_state"):
-            state.assign([seeds.mask_seed(lane.seed, layer, epoch), 0])
+        network.reset_masks(self.model, lane.seed, epoch)
         order = np.arange(len(lane.train))
         if self.hyperparameters["shuffle"]:
             order = seeds.batch_order(lane.seed, epoch, len(lane.train))
@@ -105,11 +108,13 @@ class _Run:
             for prefix, part in (("val", lane.validation), ("test", lane.test)):
                 if part is not None:
                     logs |= {f"{prefix}_{name}": value for name, value in self._evaluate(part).items()}
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+        n_before = max(map(len, self.history.values()), default=0)
+        for name in dict.fromkeys((*self.history, *logs)):  # early stopping may come and go between warm starts
+            series = self.history.setdefault(name, [math.nan] * n_before)
+            series.append(logs.get(name, math.nan))
         self.callbacks.on_epoch_end(epoch, dict(logs))
         self.epoch += 1
-        self.non_finite = not math.isfinite(logs["loss"])
+        self.non_finite = not (math.isfinite(logs["loss"]) and math.isfinite(logs.get("val_loss", 0.0)))
         improving = lane.validation is None or self._watch(logs["val_loss"])
         if self.non_finite or not improving or self.epoch == self.last_epoch or self.model.stop_training:
             self.stop()
@@ -153,7 +158,10 @@ class _Run:
         self.active = False
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        else:  # the averages of an optimizer that averages weights
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        # The last update of all may overflow: no loss is computed after it.
+        self.non_finite |= not all(np.isfinite(weight).all() for weight in self.model.get_weights())
         self.callbacks.on_train_end()
 
     def result(self) -> TrainedLane:

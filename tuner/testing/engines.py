@@ -87,9 +87,7 @@ class EngineTestCase:
             )
             losses = []
             for epoch in range(values["epochs"]):
-                states = [v for v in model.variables if v.name == "seed_generator_state"]
-                for layer, state in enumerate(states):
-                    state.assign([seeds.mask_seed(lane.seed, layer, epoch), 0])
+                network.reset_masks(model, lane.seed, epoch)
                 n = len(part)
                 order = seeds.batch_order(lane.seed, epoch, n) if values["shuffle"] else np.arange(n)
                 fitted = model.fit(

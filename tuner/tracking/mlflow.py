@@ -156,6 +156,8 @@ class _Session:
         self._share_view(study)
         self.run_id = self._parent_run(study, resume)
         self._exit.enter_context(_environment(CLIENT_SETTINGS))
+        # MLflow logs a traceback for a store that fails; the one warning of `warn_of_failure` is to say it all.
+        self._exit.enter_context(_log_level(logging.CRITICAL))
         self._writer.start()
 
     def _experiment(self, name: str, artifact_location: str | None) -> str:
@@ -467,19 +469,25 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
+def _log_level(level: int) -> Iterator[None]:
+    """Hold back what MLflow and Alembic log below a level."""
+    before = {name: logging.getLogger(name).level for name in ("mlflow", "alembic")}
+    for name, own in before.items():
+        logging.getLogger(name).setLevel(max(own, level))
+    try:
+        yield
+    finally:
+        for name, own in before.items():
+            logging.getLogger(name).setLevel(own)
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what MLflow and Alembic say when a database is made and a model saved."""
-    levels = {name: logging.getLogger(name).level for name in ("mlflow", "alembic")}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # MLflow's own tables use what SQLAlchemy 2.1 deprecates.
-            warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+    with _log_level(logging.ERROR), warnings.catch_warnings():
+        # MLflow's own tables use what SQLAlchemy 2.1 deprecates.
+        warnings.filterwarnings("ignore", category=sqlalchemy.exc.SADeprecationWarning)
+        yield
 
 
 def without_password(text: str) -> str:
@@ -487,7 +495,10 @@ def without_password(text: str) -> str:
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    """Return what went wrong at the bottom, "no such table" rather than "flush failed", in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     line = without_password((str(error).strip() or type(error).__name__).splitlines()[0])
     return line if line.endswith(".") else f"{line}."
 
