@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 
 from tuner import KerasClassifier, KerasRegressor, network, seeds
-from tuner.engine.base import Engine, Lane, Part, TrainedLane
+from tuner.engine.base import Engine, Lane, LaneState, Part, TrainedLane
 
 # float32 carries 7 digits; a few epochs of training lose two or three of them where the order of a sum differs.
 _RTOL, _ATOL = 1e-3, 1e-5
@@ -114,6 +115,33 @@ class EngineTestCase:
             [alone] = engine.train([lane])
             self.assert_same(alone, a)
             self.assert_same(a, b)
+
+    @pytest.mark.parametrize("kind", ["binary", "multilabel", "regression", "sparse"])
+    def test_every_kind_of_target_and_sparse_rows(self, engine: Engine, kind: str) -> None:
+        """The loss falls, and sparse rows are trained on as dense ones."""
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(90, 6))
+        settings: dict[str, Any] = {"units": 8, "epochs": 8, "learning_rate": 0.01, "random_state": 0}
+        if kind == "regression":
+            lane = KerasRegressor(**settings).make_lane(X, X[:, 0])
+        else:
+            y = X[:, :2] > 0 if kind == "multilabel" else X[:, 0] > 0
+            rows = scipy.sparse.csr_matrix(X) if kind == "sparse" else X
+            lane = KerasClassifier(**settings).make_lane(rows, y.astype(int))
+        [trained] = engine.train([lane])
+        assert trained.history["loss"][-1] < trained.history["loss"][0]
+        if kind == "sparse":
+            dense = replace(lane, train=replace(lane.train, X=lane.train.X.toarray()))
+            self.assert_same(trained, engine.train([dense])[0])
+
+    def test_a_lane_goes_on_where_it_stood(self, engine: Engine) -> None:
+        """Two epochs and then one are three, optimizer included."""
+        lane = self.lane(dropout=0.2, batch_normalization="after")
+        [first] = engine.train([replace(lane, epochs=2)])
+        state = LaneState(first.model, first.epoch, first.history, keep_optimizer=True)
+        [going_on] = engine.train([replace(lane, epochs=1, state=state)])
+        assert going_on.epoch == 3
+        self.assert_same(going_on, engine.train([lane])[0])
 
     def test_a_weight_of_two_is_a_row_given_twice(self, engine: Engine) -> None:
         """Hold for a batch of all rows, in float64, to many digits."""
