@@ -26,11 +26,11 @@ MAY_IMPORT = {
     "report": {"errors"},
     "progress": {"errors"},
     "spaces": {"errors", "hyperparameters", "estimators"},
-    "evaluation": {"backend", "errors", "engine", "estimators", "spaces"},
+    "evaluation": {"backend", "errors", "engine", "estimators", "network", "spaces"},
     "results": {"errors", "evaluation", "rounds", "spaces", "tracking"},
     "rounds": {"errors", "evaluation", "spaces"},
     "search": {"errors", "estimators", "evaluation", "results", "rounds", "spaces", "tracking", "report", "__init__"},
-    "study": {"errors", "progress", "search", "tracking", "report"},
+    "study": {"backend", "errors", "progress", "search", "tracking", "report"},
     "cli": {"errors", "study", "tracking", "__init__"},
     "__main__": {"cli"},
     "testing": {"__init__", "errors", "engine", "estimators", "network", "seeds", "tracking"},
@@ -45,7 +45,7 @@ ONLY_IN = {
     "click": {"cli"},
     "keras": {"backend", "testing"},
     "tensorflow": {"backend", "evaluation"},
-    "sklearn": {"estimators", "spaces", "evaluation", "results", "rounds", "search", "testing"},
+    "sklearn": {"estimators", "spaces", "evaluation", "results", "rounds", "search", "study", "testing"},
 }
 
 

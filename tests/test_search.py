@@ -511,6 +511,10 @@ def test_tracker_that_cannot_start_ends_the_search_before_training():
         ({"scoring": ["accuracy", "f1_macro"]}, "refit must be set to a scorer key"),
         ({"study": optuna.create_study(direction="maximize"), "study_name": "other"}, "give either it"),
         ({"study": optuna.create_study(direction="minimize")}, "does not maximise"),
+        ({"n_jobs": 0}, "n_jobs must not be 0"),
+        ({"callbacks": [3]}, "callbacks must be callable.*got 3"),
+        ({"catch": [3]}, "catch must hold exception classes; got 3"),
+        ({"scoring": "acuracy"}, "'scoring' parameter|not a valid scoring value"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -522,9 +526,23 @@ def test_bad_settings_are_refused_before_anything_happens(settings, message):
             fits.append(1)
             return super().fit(X, y)
 
+    given = search(Counting(), **settings)
     with pytest.raises((ValueError, SearchError), match=message):
-        search(Counting(), **settings).fit(X, Y)
+        given.fit(X, Y)
     assert not fits
+    assert not hasattr(given, "study_")
+
+
+@pytest.mark.filterwarnings("ignore:.*not supported by `GridSampler`")
+def test_a_grid_of_objects_is_refused(tmp_path):
+    grid = {"class_weight": [None, {0: 1, 1: 2, 2: 1}]}
+    path = tmp_path / "study.log"
+    with pytest.raises(HyperparameterError, match=r"class_weight: GridSampler .* got \{0: 1.*BruteForceSampler"):
+        search(space=grid, sampler=optuna.samplers.GridSampler(grid), storage=path, study_name="s").fit(X, Y)
+    assert not path.exists()
+    numbers = {"ccp_alpha": np.logspace(-3, -1, 3)}  # floats of NumPy are floats
+    fitted = search(space=numbers, sampler=optuna.samplers.GridSampler(numbers), n_trials=None).fit(X, Y)
+    assert sorted(params["ccp_alpha"] for params in fitted.cv_results_["params"]) == sorted(numbers["ccp_alpha"])
 
 
 def test_bad_data():

@@ -1,5 +1,7 @@
 """Trials that fail, and trials that are pruned."""
 
+import os
+
 import numpy as np
 import optuna
 import pytest
@@ -87,6 +89,42 @@ def test_the_same_error_is_raised_from_a_worker():
     space = {"trouble": [None, "fit"]}
     with pytest.raises(ArithmeticError, match="the matrix is tired"):
         OptunaSearchCV(Fragile(), space, n_trials=8, n_jobs=2, random_state=0, error_score="raise", cv=2).fit(X, Y)
+
+
+class Deadly(Fragile):
+    """Ends its process, as the operating system does when memory runs out."""
+
+    def fit(self, X, y):
+        if self.trouble == "death":
+            os._exit(1)
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("pruning", [False, True])
+def test_a_worker_that_dies_fails_one_trial(pruning):
+    class Deadlier(Deadly):
+        def partial_fit(self, X, y):
+            return self.fit(X, y)
+
+    space = {"quality": FloatDistribution(0, 1), "trouble": [None, None, "death", "fit"]}
+    given = OptunaSearchCV(
+        Deadlier(), space, n_trials=10, n_jobs=2, random_state=3, cv=2, enable_pruning=pruning, max_iter=2
+    )
+    with pytest.warns(FitFailedWarning, match="the worker process died"):
+        fitted = given.fit(X, Y)
+    results = fitted.cv_results_
+    reasons = {"death": "the worker process died (out of memory?)", "fit": "ArithmeticError: the matrix is tired"}
+    troubles = [params["trouble"] for params in results["params"]]
+    assert 0 < troubles.count("death") < 8
+    assert "fit" in troubles
+    assert len(troubles) == 10
+    for row, trouble in enumerate(troubles):
+        if trouble is not None:
+            assert results["reason"][row] == reasons[trouble]
+            assert results["state"][row] == "failed"
+        else:
+            assert results["state"][row] in (("complete", "pruned") if pruning else ("complete",))
+    assert np.isnan(results["mean_fit_time"][troubles.index("death")])
 
 
 @pytest.mark.parametrize("error_score", [np.nan, 0.0])
@@ -215,6 +253,13 @@ def test_every_pruner_decides_the_same_whatever_n_jobs(pruner):
     for a, b in zip(one.trials_, two.trials_, strict=True):
         assert a.intermediate_values == b.intermediate_values
         assert {k: v for k, v in a.system_attrs.items()} == {k: v for k, v in b.system_attrs.items()}
+
+
+def test_hyperband_is_a_function_of_the_seed_without_a_name():
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3)
+    first, *others = (learner(pruner=pruner, n_trials=16).fit(X, Y) for _ in range(3))
+    for other in others:
+        assert [t.intermediate_values for t in other.trials_] == [t.intermediate_values for t in first.trials_]
 
 
 def test_the_notes_of_successive_halving_reach_the_study():

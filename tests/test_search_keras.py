@@ -8,15 +8,17 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.decomposition import PCA
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 
 from tuner import KerasClassifier, KerasRegressor, OptunaSearchCV
-from tuner.errors import DataError, HyperparameterError, SearchError
-from tuner.evaluation import Job, evaluate
+from tuner.errors import HyperparameterError, SearchError
+from tuner.evaluation import Job, evaluate, last_step
+from tuner.search import AllTrialsFailed
 from tuner.tracking import MemoryTracker
 
 EPOCHS = 3
@@ -98,7 +100,7 @@ def test_preprocessing_sees_training_folds_only_and_caches(digits, tmp_path):
 
     pipeline = Pipeline([("spy", Spy()), ("net", classifier())])
     search(pipeline, {"net__units": [3]}).fit(*digits)
-    assert Spy.seen == [150, 150, 300]
+    assert Spy.seen == [150, 150, 150, 150, 300]  # once before the search, to look at the data
     Spy.seen.clear()
 
     cached = Pipeline([("scaler", StandardScaler()), ("net", classifier())], memory=str(tmp_path))
@@ -250,17 +252,89 @@ def test_a_non_finite_loss_fails_the_trial_at_that_epoch(digits):
     assert not np.isfinite(exploded.series["loss"][-1])
 
 
-def test_bad_data_end_the_search_before_any_training(digits, lanes):
-    X, y = digits
-    holes = np.where(X > 0.9, np.nan, X)
-    for estimator, prefix in ((classifier(), ""), (make_pipeline(StandardScaler(), classifier()), "kerasclassifier__")):
-        given = search(estimator, {f"{prefix}units": [3, 4]}, n_trials=20)
-        with pytest.raises((DataError, ValueError), match="NaN"):
-            given.fit(holes, y)
-        with pytest.raises(DataError, match="class"):
-            given.fit(X, np.zeros(len(X)))
-        assert not hasattr(given, "study_") or len(given.study_.trials) <= 8
+def holes(X):
+    return np.where(X > 0.9, np.nan, X)
+
+
+def no_network(input_shape, n_outputs):
+    return "no network"
+
+
+BAD = {
+    "NaN in X": (classifier(), lambda X, y: ((holes(X), y), {}), "NaN"),
+    "infinity in X": (classifier(), lambda X, y: ((np.where(X > 0.9, np.inf, X), y), {}), "infinity"),
+    "NaN in y": (KerasRegressor(), lambda X, y: ((X, holes(X)[:, 20]), {}), "NaN"),
+    "one class": (classifier(), lambda X, y: ((X, np.zeros(len(X))), {}), "class"),
+    "no features": (classifier(), lambda X, y: ((X[:, :0], y), {}), r"0 feature\(s\)"),
+    "NaN in sample_weight": (classifier(), lambda X, y: ((X, y), {"sample_weight": holes(X)[:, 20]}), "NaN"),
+    "a misspelt fit parameter": (
+        classifier(),
+        lambda X, y: ((X, y), {"sample_wieght": y}),
+        r"KerasClassifier.fit\(\) got an unexpected keyword argument 'sample_wieght'",
+    ),
+    "no model": (classifier(model=no_network), lambda X, y: ((X, y), {}), "keras.Model"),
+}
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True], ids=["bare", "pipeline"])
+@pytest.mark.parametrize(("network", "data", "message"), BAD.values(), ids=BAD)
+def test_bad_data_end_the_search_before_anything_is_written(
+    digits, lanes, tmp_path, network, data, message, in_pipeline
+):
+    prefix = ""
+    args, params = data(*digits)
+    if in_pipeline:
+        step = type(network).__name__.lower()
+        network, prefix = make_pipeline(FunctionTransformer(), network), f"{step}__"
+        params = {prefix + name: value for name, value in params.items()}
+    tracker, path = MemoryTracker(), tmp_path / "study.log"
+    space = {f"{prefix}learning_rate": [0.1, 0.2]}
+    cv = 2 if "class" in message else CV
+    if isinstance(last_step(network), KerasRegressor):
+        cv = 2
+    given = search(network, space, n_trials=20, storage=path, study_name="s", tracking=tracker, cv=cv)
+    with pytest.raises((ValueError, TypeError), match=message) as raised:
+        given.fit(*args, **params)
+    assert not isinstance(raised.value, AllTrialsFailed)
+    assert not path.exists()
+    assert tracker.study is None
+    assert not hasattr(given, "study_")
     assert not lanes
+
+
+def test_a_weight_without_the_name_of_its_step_is_refused(digits, lanes):
+    pipeline = make_pipeline(StandardScaler(), classifier())
+    given = search(pipeline, {"kerasclassifier__units": [3]})
+    with pytest.raises(ValueError, match="does not accept the sample_weight parameter"):
+        given.fit(*digits, sample_weight=np.ones(len(digits[1])))
+    assert not hasattr(given, "study_")
+    assert not lanes
+
+
+def test_one_bad_choice_is_not_bad_data(digits):
+    pipeline = make_pipeline(PCA(3), classifier())
+    for choices in ([4, 400], [400, 4]):  # one of them begins with the bad choice when the data are looked at
+        given = search(pipeline, {"pca__n_components": choices}, n_trials=6)
+        with pytest.warns(FitFailedWarning, match="n_components=400 must be"):
+            fitted = given.fit(*digits)
+        assert fitted.best_params_ == {"pca__n_components": 4}
+
+
+class Own(KerasClassifier):
+    fits = []
+
+    def fit(self, X, y, sample_weight=None):
+        self.fits.append(len(X))
+        return super().fit(X, y, sample_weight)
+
+
+def test_a_fit_of_its_own_is_called_in_every_fold(digits, lanes):
+    network = Own(units=4, epochs=1, random_state=0)
+    for estimator, prefix in ((network, ""), (make_pipeline(StandardScaler(), network), "own__")):
+        Own.fits.clear()
+        search(estimator, {f"{prefix}units": [3]}).fit(*digits)
+        assert Own.fits == [150, 150, 300]
+    assert {len(call) for call in lanes} == {1}
 
 
 def test_hyperparameters_that_do_not_fit_together_are_refused_before_training(digits, lanes):

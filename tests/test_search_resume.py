@@ -1,21 +1,23 @@
 """Searches that go on where an earlier one ended."""
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from sklearn.datasets import load_iris
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from tuner import OptunaSearchCV
 from tuner.errors import HyperparameterError, SearchError
-from tuner.rounds import Rounds, delete_study, finished_trials, load_study
-from tuner.spaces import quiet
+from tuner.rounds import Rounds, finished_trials, load_study, open_study, set_aside
+from tuner.spaces import make_space, quiet
 from tuner.tracking import MemoryTracker
 
 X, Y = load_iris(return_X_y=True)
+GROUPS = np.arange(150) // 30
 DEPTH = {"max_depth": IntDistribution(1, 60), "min_samples_leaf": [1, (2, 3), 4]}
 
 
@@ -120,6 +122,80 @@ def test_a_changed_branch_of_a_callable_is_refused(tmp_path):
     assert not Tree.fitted
 
 
+def test_a_callable_that_makes_something_else_of_the_same_proposals_is_refused(tmp_path):
+    def space(leaf):
+        return lambda trial: {"max_depth": trial.suggest_int("depth", 1, 9), "min_samples_leaf": leaf}
+
+    kept = {"storage": tmp_path / "study.log", "study_name": "iris"}
+    search(space=space(1), **kept).fit(X, Y)
+    Tree.fitted.clear()
+    with pytest.raises(
+        HyperparameterError, match="trial 0 was .* another search space: min_samples_leaf was 1 and is 9"
+    ):
+        search(space=space(9), **kept).fit(X, Y)
+    assert not Tree.fitted
+    assert search(space=space(1), **kept).fit(X, Y).n_trials_ == 10
+
+
+def test_a_callable_must_be_a_function_of_its_proposals():
+    counter = iter(range(1, 100))
+    with pytest.raises(HyperparameterError, match="other parameters for the same proposals: max_depth was 1 and is 2"):
+        search(space=lambda trial: {"max_depth": next(counter)}).fit(X, Y)
+
+
+def test_a_parameter_may_have_the_name_of_something_else_that_is_compared(tmp_path):
+    class Named(Tree):
+        def __init__(self, cv=1):
+            super().__init__()
+            self.cv = cv
+
+    kept = {"storage": tmp_path / "study.log", "study_name": "iris", "n_trials": 1}
+    search(Named(), {"cv": [1, 2]}, **kept).fit(X, Y)
+    with pytest.raises(SearchError, match=r"cv was CategoricalDistribution\(.*1, 2\).* and is .*3"):
+        search(Named(), {"cv": [1, 3]}, **kept).fit(X, Y)
+
+
+# The same splits ------------------------------------------------------------------------------------------------------
+
+
+def given_splits(n_train):
+    return [(np.arange(n_train), np.arange(n_train, 150))] * 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "groups"),
+    [
+        ({"cv": StratifiedKFold(3, shuffle=True)}, {"random_state": 1}, [None, None]),
+        ({"cv": GroupKFold(3)}, {}, [GROUPS, GROUPS[::-1] // 2]),
+        ({"cv": given_splits(120)}, {"cv": given_splits(110)}, [None, None]),
+    ],
+    ids=["seed", "groups", "given"],
+)
+def test_other_splits_are_refused(tmp_path, before, after, groups):
+    kept = {"storage": tmp_path / "study.log", "study_name": "iris", "n_trials": 1}
+    search(**before, **kept).fit(X, Y, groups=groups[0])
+    with pytest.raises(SearchError, match="made for something else: cv's splits differ"):
+        search(**{**before, **after}, **kept).fit(X, Y, groups=groups[1])
+    assert search(**before, **kept).fit(X, Y, groups=groups[0]).n_trials_ == 2
+
+
+@pytest.mark.parametrize("random_state", [lambda: None, lambda: np.random.RandomState()])
+def test_splits_that_nothing_seeds_are_kept_with_the_study(kept, random_state):
+    cv = StratifiedKFold(3, shuffle=True)
+    for _ in range(2):
+        fitted = search(space={"max_depth": [5]}, cv=cv, n_trials=1, **kept, random_state=random_state()).fit(X, Y)
+    scores = np.array([fitted.cv_results_[f"split{i}_test_score"] for i in range(3)])
+    assert np.array_equal(scores[:, 0], scores[:, 1])
+    assert fitted.n_trials_ == 2
+
+
+def test_a_splitter_with_a_generator_of_its_own_is_its_users_business(kept):
+    cv = StratifiedKFold(3, shuffle=True, random_state=np.random.RandomState(0))
+    for _ in range(2):
+        fitted = search(cv=cv, n_trials=1, **kept).fit(X, Y)
+    assert fitted.n_trials_ == 2
+
+
 def test_the_same_choices_are_the_same_space_in_another_process(tmp_path):
     kept = {"storage": tmp_path / "study.log", "study_name": "iris"}
     for _ in range(2):  # new objects at other addresses each time
@@ -140,6 +216,16 @@ def test_the_record_of_a_resumed_study_goes_on(tmp_path):
     assert len(tracker.result.trials) == 10
     assert tracker.result.best.number == fitted.best_trial_.number
     assert tracker.result.best.params["max_depth"] == fitted.best_params_["max_depth"]
+
+
+def test_the_record_says_how_many_trials_there_are_and_gets_each_model_once(tmp_path):
+    kept = {"storage": tmp_path / "study.log", "study_name": "iris"}
+    tracker = MemoryTracker()
+    for n_trials, total, has_model in ((5, 5, True), (0, 5, False), (2, 7, True), (0, 7, False)):
+        fitted = search(n_trials=n_trials, tracking=tracker, **kept).fit(X, Y)
+        assert tracker.study.params["n_trials"] == total
+        assert (tracker.result.model is not None) == has_model
+        assert tracker.result.best.number == fitted.best_trial_.number
 
 
 GRID = {"max_depth": list(range(1, 13))}
@@ -165,6 +251,28 @@ def test_a_stopped_grid_loses_no_point(tmp_path, after):
     assert len(second.trials_) == 12  # what was proposed and never run is not counted
 
 
+@pytest.mark.parametrize("asked_by_a_search", [True, False])
+def test_a_killed_grid_loses_no_point(tmp_path, asked_by_a_search):
+    kept = {"storage": tmp_path / "study.log", "name": "iris"}
+    sampler = optuna.samplers.GridSampler(GRID)
+    with quiet():
+        study = open_study(None, **kept, sampler=sampler, pruner=None)
+        if asked_by_a_search:  # and then the process ended
+            space = make_space(GRID, Tree())
+            Rounds(study, space, lambda params: None, seed=None, pruning=False).ask(3)
+        else:
+            study.ask()
+    settings = {"space": GRID, "sampler": sampler, "storage": kept["storage"], "study_name": "iris", "n_trials": None}
+    fitted = search(**settings).fit(X, Y)
+    states = [trial.state for trial in fitted.study_.trials]
+    depths = [params["max_depth"] for params in fitted.cv_results_["params"]]
+    if asked_by_a_search:
+        assert sorted(depths) == GRID["max_depth"]
+        assert optuna.trial.TrialState.RUNNING not in states
+    else:  # what others are running is theirs
+        assert states[0] == optuna.trial.TrialState.RUNNING
+
+
 def test_a_users_sampler_does_not_repeat_itself(tmp_path):
     settings = {"sampler": optuna.samplers.RandomSampler(seed=0), "storage": tmp_path / "s.log", "study_name": "s"}
     space = {"ccp_alpha": FloatDistribution(0, 1)}
@@ -188,6 +296,13 @@ def test_enqueued_trials_come_first():
     assert search(study=study).fit(X, Y).cv_results_["params"][0] == {"max_depth": 42}
 
 
+def test_numbers_of_another_type_are_the_same_proposals(kept):
+    space, grid = {"ccp_alpha": FloatDistribution(0, 1)}, {"ccp_alpha": [0, 1, np.float64(0.5)]}
+    for _ in range(2):
+        fitted = search(space=space, sampler=optuna.samplers.GridSampler(grid), n_trials=None, **kept).fit(X, Y)
+    assert sorted(params["ccp_alpha"] for params in fitted.cv_results_["params"]) == [0, 0.5, 1]
+
+
 def test_trials_of_others_do_not_count():
     with quiet():
         study = optuna.create_study(direction="maximize")
@@ -198,17 +313,18 @@ def test_trials_of_others_do_not_count():
     assert fitted.best_trial_.number == fitted.cv_results_["number"][fitted.best_index_]
 
 
-def test_load_and_delete(tmp_path):
+def test_load_and_set_aside(tmp_path):
     path = tmp_path / "study.log"
     assert load_study(path, "iris") is None
     assert not path.exists()
     assert finished_trials(None) == []
-    delete_study(path, "iris")
+    assert set_aside(path, "iris") is None
     search(storage=path, study_name="iris").fit(X, Y)
     assert len(finished_trials(load_study(str(path), "iris"))) == 5
     assert load_study(path, "other") is None
-    delete_study(path, "iris")
+    other = set_aside(path, "iris")
     assert load_study(path, "iris") is None
+    assert len(finished_trials(load_study(path, other))) == 5
 
 
 def test_nothing_to_show_without_any_trial():

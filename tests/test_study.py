@@ -5,6 +5,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tuner import OptunaSearchCV, Study
 from tuner.errors import HyperparameterError, SearchError, StorageError, StudyFileError
+from tuner.search import load_study
 from tuner.study import load_study_file
 from tuner.tracking import MemoryTracker
 
@@ -59,6 +60,22 @@ def test_fresh_and_another_name_start_anew():
     assert "fit_intercept" in str(caught.value), "the difference is shown"
     assert changed.run(verbose=False, name="another").n_trials_ == 3
     assert set(changed.run(verbose=False, fresh=True).cv_results_["param_C"]) <= {0.5, 5.0}
+
+
+def test_starting_anew_loses_nothing(capsys):
+    before = make_study().run(verbose=False).study_.trials
+    make_study().run(fresh=True)
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "set aside as" in line]
+    aside = load_study("results/journal.log", line.split("'")[1])
+    assert [trial.params for trial in aside.trials] == [trial.params for trial in before]
+
+
+def test_failed_trials_are_told_at_the_end_once(capsys, recwarn):
+    make_study(space={"C": [1.0, -1.0]}, n_trials=4).run()
+    shown = capsys.readouterr().out
+    assert "1 failed" in shown or "2 failed" in shown or "3 failed" in shown
+    assert "The 'C' parameter of LogisticRegression must be" in shown.splitlines()[-1]
+    assert not [warning for warning in recwarn if "failed" in str(warning.message)]
 
 
 def test_changes_for_one_run_are_checked():

@@ -24,10 +24,10 @@ def tuner() -> None:
 @click.option("--trials", type=click.IntRange(min=1), help="Total number of trials, earlier sessions included.")
 @click.option("--seed", type=click.IntRange(min=0), help="Replaces the study's random_state.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Start no trial after so many seconds.")
-@click.option("--jobs", type=int, help="Worker processes.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.")
 @click.option("--storage", help="Where finished trials are kept: a journal file (.log) or a database URL.")
 @click.option("--no-tracking", is_flag=True, help="Leave MLflow out.")
-@click.option("--fresh", is_flag=True, help="Forget the finished trials of this study and start anew.")
+@click.option("--fresh", is_flag=True, help="Set the finished trials of this study aside and start anew.")
 def run(
     file: str,
     trials: int | None,

@@ -3,8 +3,8 @@
 The same function runs in the process of the search and in its workers; it knows nothing of Optuna. There are three
 ways, tried in this order:
 
-- **lanes**: the last step is one of our Keras estimators. Preprocessing is fitted fold by fold, then the networks of
-  all folds train together, epoch by epoch.
+- **lanes**: the last step is one of our Keras estimators, with the library's own ``fit``. Preprocessing is fitted fold
+  by fold, then the networks of all folds train together, epoch by epoch.
 - **partial_fit**: pruning is on and the estimator has ``partial_fit``. The folds advance together, step by step.
 - **fit**: anything else, one fold after the other.
 """
@@ -17,6 +17,7 @@ import pickle
 import re
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import cloudpickle
 import joblib
 import numpy as np
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.base import clone, is_classifier
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.metrics._scorer import _MultimetricScorer
@@ -181,7 +183,7 @@ def evaluating(n_jobs: int, with_keras: bool) -> Iterator[Callable[[Iterable[Job
     Parameters
     ----------
     n_jobs : int
-        More than 1 runs them in worker processes, which share the cores.
+        More than 1 runs them in worker processes, which share the cores. A job whose worker dies has failed.
     with_keras : bool
         Whether the jobs train Keras estimators.
     """
@@ -195,7 +197,7 @@ def evaluating(n_jobs: int, with_keras: bool) -> Iterator[Callable[[Iterable[Job
         Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1) as parallel,
     ):
 
-        def in_workers(jobs: Iterable[Job]) -> Outcomes:
+        def together(jobs: Iterable[Job]) -> Outcomes:
             outcomes = parallel(delayed(_evaluate_in_worker)(job) for job in jobs)
             try:
                 for outcome in outcomes:  # noqa: UP028  ("yield from" would close them outside the filter below)
@@ -204,6 +206,23 @@ def evaluating(n_jobs: int, with_keras: bool) -> Iterator[Callable[[Iterable[Job
                 with warnings.catch_warnings():  # joblib pities the jobs that a stopped search does not need any more
                     warnings.filterwarnings("ignore", "[0-9]+ tasks", UserWarning)
                     outcomes.close()
+
+        def in_workers(jobs: Iterable[Job]) -> Outcomes:
+            waiting = deque(jobs)
+            try:
+                for outcome in together(tuple(waiting)):
+                    waiting.popleft()
+                    yield outcome
+            except TerminatedWorkerError:
+                # All jobs in flight are lost with the pool, which joblib starts again. Which of them killed its worker
+                # only shows when they run alone.
+                for job in waiting:
+                    start = time.time()
+                    try:
+                        [outcome] = together([job])
+                    except TerminatedWorkerError:
+                        outcome = _died(start)
+                    yield outcome
 
         yield in_workers
 
@@ -215,6 +234,11 @@ def _limit_threads(threads: int, with_keras: bool) -> None:
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _died(start: float) -> Outcome:
+    reason = "the worker process died (out of memory?)"
+    return Outcome("failed", reason, start_time=start, end_time=time.time(), error=SearchError(reason))
 
 
 def _evaluate_in_worker(job: Job) -> Outcome | None:
@@ -416,8 +440,25 @@ def _series(histories: Sequence[History]) -> dict[str, list[float]]:
 
 
 def is_lane_estimator(estimator: Any) -> bool:
-    """Whether an estimator is one of our Keras estimators, told without importing TensorFlow."""
-    return hasattr(estimator, "make_lane") and not isinstance(estimator, type)
+    """Whether an estimator is one of our Keras estimators, told without importing TensorFlow.
+
+    A subclass with a ``fit`` of its own is none: training its lanes would go around that ``fit``.
+    """
+    return hasattr(type(estimator), "make_lane") and type(estimator).fit.__module__ == "tuner.estimators"
+
+
+def check_lanes(job: Job) -> None:
+    """Go through every fold up to the training, as a trial would, and raise what is wrong.
+
+    Preprocessing is fitted inside each training fold, since the data that a network sees are only known there; a custom
+    model is built once.
+    """
+    for i, (train, test) in enumerate(job.splits):
+        lane = _lane(_Fold(job, train, test))
+        if i == 0 and lane.hyperparameters["model"] is not None:
+            from tuner import network
+
+            network.build(lane.hyperparameters, lane.train.X.shape[1:], lane.output, lane.seed)
 
 
 def last_step(estimator: Any, fitted: bool = False) -> Any:
@@ -464,6 +505,7 @@ def _recorder(original: type) -> type:
         self._recorded = X, y, sample_weight
         return self
 
+    fit.__qualname__ = f"{original.__qualname__}.fit"  # a wrong keyword's error names it
     return type(original.__name__, (original,), {"fit": fit, "__module__": original.__module__})
 
 

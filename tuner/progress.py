@@ -83,7 +83,7 @@ class Progress:
                 f"trial {row.number:3d}",
                 row.state,
                 score_text(row),
-                f"best {best:.4f}" if best else "",
+                f"best {best:.4f}" if best is not None else "",
             ]
             line = "  ".join(part for part in parts if part) + f"  {duration(row.seconds)}"
             line += f"  ({len(self.rows)}/{self.total}{self._left()})"
@@ -176,7 +176,9 @@ def value_text(value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as ``1.2 s``, ``2 min 05 s`` or ``1 h 02 min``."""
+    """Return seconds as ``1.2 s``, ``2 min 05 s`` or ``1 h 02 min``; an empty string for NaN."""
+    if math.isnan(seconds):
+        return ""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -3,15 +3,24 @@
 What a trial is worth keeping for is stored in its user attributes, under the names that Optuna's own scikit-learn
 integration uses where it has one (``mean_test_score``, ``split0_test_score``, ...), so that a resumed study can show
 every finished trial in ``cv_results_``.
+
+Optuna has no state for a trial that was proposed and never trained: its round was stopped, or the process killed. Such
+a trial is told as failed and marked with why it did not run (``_NOT_RUN``); it is in no result. Where it is not its own
+fault it is also marked to be trained after all (``_AGAIN``), since a sampler that goes through a grid counts it as
+done: the next search of the study queues a copy with the same parameters, which names the original
+(``_INSTEAD_OF``), so that none is queued twice. Every proposed trial carries the search that proposed it
+(``_SESSION``): one that still runs for another session was left behind by a killed process.
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +36,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuner.errors import HyperparameterError, SearchError, StorageError
 from tuner.evaluation import Outcome, objective_metric
-from tuner.spaces import Params, Space, changes, quiet
+from tuner.spaces import PROPOSED, Params, Space, changes, in_words, quiet
 
 #: How many trials are proposed before the first of them is trained. It does not depend on the number of workers, so
 #: that results do not; eight keeps as many workers busy and still lets the sampler learn from most trials.
@@ -39,6 +48,7 @@ StudyCallback: TypeAlias = Callable[[Study, FrozenTrial], None]
 _NOT_RUN = "tuner:not_run"  # on a trial that was proposed but never trained: why
 _AGAIN = "tuner:again"  # on such a trial: whether a resumed search should train it after all
 _INSTEAD_OF = "tuner:instead_of"  # on the trial that a resumed search runs: the number of the one that never was
+_SESSION = "tuner:session"  # on every proposed trial: which search did so
 _FINGERPRINT = "tuner:fingerprint"
 
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -76,6 +86,8 @@ def open_study(
     """
     sampler, pruner = copy.deepcopy(sampler), copy.deepcopy(pruner)
     if study is None:
+        if storage is None and name is None:
+            name = "unnamed"  # Optuna would draw a name, by which Hyperband chooses the brackets of its trials
         with _reaching(storage):
             study = optuna.create_study(
                 study_name=name,
@@ -115,17 +127,22 @@ def load_study(storage: Storage, name: str) -> Study | None:
             return None
 
 
-def delete_study(storage: Storage, name: str) -> None:
-    """Forget the study of that name, if there is one.
+def set_aside(storage: Storage, name: str) -> str | None:
+    """Move what the study of that name holds to another name, and return it; None if there is no such study.
 
     Raises
     ------
     StorageError
         If the storage cannot be reached.
     """
-    if load_study(storage, name) is not None:
-        with _reaching(storage):
-            optuna.delete_study(study_name=name, storage=_opened(storage))  # type: ignore[arg-type]
+    if load_study(storage, name) is None:
+        return None
+    other = f"{name} until {datetime.now():%Y-%m-%d %H:%M:%S.%f}"
+    with _reaching(storage):
+        kept = _opened(storage)
+        optuna.copy_study(from_study_name=name, from_storage=kept, to_storage=kept, to_study_name=other)  # type: ignore[arg-type]
+        optuna.delete_study(study_name=name, storage=kept)  # type: ignore[arg-type]
+    return other
 
 
 def _is_path(storage: Storage) -> bool:
@@ -161,7 +178,7 @@ def check_unchanged(study: Study, fingerprint: Mapping[str, Any]) -> None:
     ----------
     study : optuna.Study
     fingerprint : mapping
-        JSON-able: texts, and one mapping of texts for the space.
+        JSON-able: texts, one mapping of texts for the ``"space"``, and the hash of the ``"splits"``, or None.
 
     Raises
     ------
@@ -172,8 +189,11 @@ def check_unchanged(study: Study, fingerprint: Mapping[str, Any]) -> None:
     if stored is None:
         study.set_user_attr(_FINGERPRINT, dict(fingerprint))
         return
-    old, new = ({**f["space"], **{k: v for k, v in f.items() if k != "space"}} for f in (stored, fingerprint))
-    if difference := changes(old, new):
+    old, new = ({k: v for k, v in f.items() if k not in ("space", "splits")} for f in (stored, fingerprint))
+    difference = changes(stored["space"], fingerprint["space"]) + changes(old, new)
+    if not difference and stored.get("splits") != fingerprint["splits"]:  # other data or another cv are split otherwise
+        difference = ["cv's splits differ (by the random_state of the search or of cv, or by the groups)"]
+    if difference:
         raise SearchError(
             f"the study {study.study_name!r} was made for something else: {'; '.join(difference)}. "
             "Restore what has changed, or use another study_name."
@@ -238,6 +258,7 @@ class Rounds:
         self.pruning = pruning
         self.exhausted = False
         self.stopped = False
+        self._session = uuid.uuid4().hex
         self._propose_again()
 
     def ask(self, n: int) -> list[Asked]:
@@ -259,7 +280,11 @@ class Rounds:
         try:
             while len(asked) < n and not self.exhausted:
                 trial = self.study.ask()
+                trial.set_user_attr(_SESSION, self._session)
                 params = self.space.suggest(trial)
+                # As a resumed search will see it: a sampler may give 1 where Optuna stores 1.0.
+                stored = self.space.params_of(trial.storage.get_trial(trial._trial_id))
+                trial.set_user_attr(PROPOSED, in_words(stored))
                 asked.append(Asked(trial, params, self.configure(params), self._judge(trial, earlier)))
                 if isinstance(self.study.sampler, BruteForceSampler):
                     self.exhausted = self._all_asked(trial)
@@ -293,14 +318,15 @@ class Rounds:
         self.exhausted |= bool(calls)
         return frozen
 
-    def skip(self, trial: Trial, why: str, again: bool = True) -> None:
+    def skip(self, trial: Trial | FrozenTrial, why: str, again: bool = True) -> None:
         """Tell Optuna that a proposed trial was never trained; `again` lets a resumed search train it."""
-        if trial.storage.get_trial(trial._trial_id).state.is_finished():
+        storage = self.study._storage
+        if storage.get_trial(trial._trial_id).state.is_finished():
             return  # interrupted after it was told
-        trial.set_user_attr(_NOT_RUN, why)
-        trial.set_user_attr(_AGAIN, again)
+        storage.set_trial_user_attr(trial._trial_id, _NOT_RUN, why)
+        storage.set_trial_user_attr(trial._trial_id, _AGAIN, again)
         with _stop_calls(self.study):
-            self.study.tell(trial, state=TrialState.FAIL)
+            self.study.tell(trial.number, state=TrialState.FAIL)
 
     def call(self, callbacks: Iterable[StudyCallback], trial: FrozenTrial) -> None:
         """Call the user's callbacks on a finished trial."""
@@ -311,6 +337,9 @@ class Rounds:
 
     def _propose_again(self) -> None:
         """Queue what an earlier search proposed and could not train: a grid must not lose its points."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if _SESSION in trial.user_attrs:  # only one search at a time proposes to a study
+                self.skip(trial, "its search was killed")
         trials = self.study.get_trials(deepcopy=False)
         queued = {trial.user_attrs.get(_INSTEAD_OF) for trial in trials}
         for trial in trials:
@@ -370,6 +399,8 @@ def attributes(outcome: Outcome) -> dict[str, Any]:
             columns[f"{part}_{name}"] = scores = [fold[name] for fold in folds]
             attributes |= {f"split{i}_{part}_{name}": score for i, score in enumerate(scores)}
     for name, values in columns.items():
+        if not values:  # nothing is known of a trial whose worker died
+            continue
         attributes[f"mean_{name}"] = float(np.mean(values))
         attributes[f"std_{name}"] = float(np.std(values))
     return attributes

@@ -27,7 +27,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from optuna.pruners import BasePruner, MedianPruner
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, GridSampler
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -48,6 +48,7 @@ from tuner.evaluation import (
     Outcome,
     Outcomes,
     cause_of,
+    check_lanes,
     evaluating,
     is_lane_estimator,
     last_step,
@@ -59,19 +60,22 @@ from tuner.rounds import (
     Asked,
     Rounds,
     check_unchanged,
-    delete_study,
     finished_trials,
     load_study,
     open_study,
+    set_aside,
     state_of,
 )
 from tuner.spaces import Params, Space, configured, describe, keras_steps, make_space, quiet
 from tuner.tracking.autolog import autologging_off
 from tuner.tracking.base import NullTracker, StudyRecord, StudyResult, Tracker
 
-__all__ = ["ROUND_SIZE", "OptunaSearchCV", "delete_study", "finished_trials", "load_study"]
+__all__ = ["ROUND_SIZE", "OptunaSearchCV", "finished_trials", "load_study", "set_aside", "state_of"]
 
-_TRACKING = "tuner:tracking"  # on a study: what the tracker wants to see again when the study goes on
+# On a study:
+_TRACKING = "tuner:tracking"  # what the tracker wants to see again when the study goes on
+_MODEL = "tuner:model"  # the record that has the refitted model, and after how many trials it was refitted
+_CV_SEED = "tuner:cv_seed"  # what seeds a splitter that nothing else seeds
 _EXPERIMENT = "tuner"
 _EXAMPLE_ROWS = 5
 _PACKAGES = ("scikit-learn", "optuna", "numpy", "keras", "tensorflow")
@@ -97,6 +101,8 @@ class _Plan:
     sampler_seed : int
     fingerprint : dict
         What must not change when the study is resumed.
+    cv_seed : int or None
+        What the study keeps to be split in the same way again.
     """
 
     X: Any
@@ -107,6 +113,7 @@ class _Plan:
     configure: Callable[[Params], Any]
     sampler_seed: int
     fingerprint: dict[str, Any]
+    cv_seed: int | None
 
 
 class OptunaSearchCV(BaseSearchCV):
@@ -136,12 +143,14 @@ class OptunaSearchCV(BaseSearchCV):
         The number of calls of ``partial_fit``; Keras estimators use their ``epochs``.
     n_jobs : int or None, default=None
         How many trials run at a time, in worker processes among which the cores are divided; more than `ROUND_SIZE`
-        of them do not help. Does not change the results.
+        of them do not help. Does not change the results. A trial whose worker process dies has failed.
     n_trials : int or None, default=10
         How many new trials to run. None goes on until `timeout`, ``study.stop()`` in a callback, or Ctrl-C.
     random_state : int, RandomState or None, default=None
-        An int makes two searches identical. Where it is given, it also seeds the estimators inside and the splitter,
-        as far as their own `random_state` is None.
+        An int makes two searches identical, but for what a `sampler` of your own proposes. Where it is given, it also
+        seeds the estimators inside and the splitter, as far as their own `random_state` is None. A study keeps its
+        splits: what seeds a shuffling splitter that nothing else seeds is kept with the study, and another int is
+        refused where the study goes on.
     refit : bool, str or callable, default=True
         As in scikit-learn: whether to refit the best, by which metric, or a function of ``cv_results_``.
     return_train_score : bool, default=False
@@ -160,13 +169,18 @@ class OptunaSearchCV(BaseSearchCV):
     catch : exception class or iterable of them, default=()
         Which exceptions ``error_score="raise"`` does not raise.
     sampler : optuna sampler or None, default=None
-        A multivariate TPE by default. Copied, so that the search can be repeated.
+        A multivariate TPE by default. Copied, so that the search can be repeated. It proposes by the seed that it was
+        made with, whatever `random_state` is; where a study goes on it is seeded anew from the operating system, since
+        it would propose the first trials again, so that the proposals of a resumed search cannot be repeated.
     pruner : optuna pruner or None, default=None
         The median pruner by default; giving one enables pruning.
     storage : str, path, optuna storage or None, default=None
         Where Optuna keeps the study: a URL, or the path of a journal file, ending in ``.log``. In memory by default.
     study_name : str or None, default=None
-        A study of this name in `storage` is resumed: its trials are kept and count, and none is repeated.
+        A study of this name in `storage` is resumed: its trials are kept and count, and none is repeated. What has
+        changed since is refused as far as it shows in values; the code of functions and classes (a scorer, a `model`
+        callable) is only told apart by name, so use another study_name when you edit it. Only one search at a time
+        goes on with a study: trials that another one left running are taken for those of a killed process.
     tracking : "mlflow", Tracker or None, default=None
         Where to record the search.
     experiment : str or None, default=None
@@ -378,6 +392,7 @@ class OptunaSearchCV(BaseSearchCV):
         """Check every argument and the data; nothing has been proposed, fitted or written before."""
         if self.study is not None and (self.storage is not None or self.study_name is not None):
             raise HyperparameterError("study already says where it is kept: give either it, or storage and study_name.")
+        self._check_settings()
         if y is None and get_tags(self.estimator).target_tags.required:
             raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         n_samples = _num_samples(X)
@@ -406,10 +421,12 @@ class OptunaSearchCV(BaseSearchCV):
         seed = int(rng.randint(np.iinfo(np.int32).max))
         estimator = clone(self.estimator)
         cv = check_cv(self.cv, y_searched, classifier=is_classifier(estimator))
-        seeded = self.random_state is not None
-        if seeded and getattr(cv, "random_state", 0) is None and getattr(cv, "shuffle", True):
+        seeded, cv_seed = self.random_state is not None, None
+        if getattr(cv, "random_state", 0) is None and getattr(cv, "shuffle", True):
             cv = copy.copy(cv)
             cv.random_state = seed
+            if not isinstance(self.random_state, Integral):  # then another session would draw another seed
+                cv.random_state = cv_seed = self._kept_cv_seed(default=seed)
         splits = _splits(cv, X_searched, y_searched, split_params)
         self.n_splits_ = len(splits)
 
@@ -433,13 +450,13 @@ class OptunaSearchCV(BaseSearchCV):
             raise HyperparameterError(
                 f"enable_pruning needs an estimator with partial_fit; {type(estimator).__name__} has none."
             )
-        if is_lane_estimator(estimator):  # behind preprocessing the data are only known inside the folds
-            clone(estimator).make_lane(X_searched, y_searched, fit_params.get("sample_weight"))
-        given_splits = isinstance(self.cv, Iterable)
+        _check_lanes(job, space)
+        repeatable = not isinstance(getattr(cv, "random_state", None), np.random.RandomState | np.random.Generator)
         fingerprint = {
             "space": space.describe(),
             "estimator": describe(self.estimator),
-            "cv": joblib.hash(splits) if given_splits else describe(self.cv),
+            "cv": f"{len(splits)} given splits" if isinstance(self.cv, Iterable) else describe(self.cv),
+            "splits": joblib.hash(splits) if repeatable else None,
             "scoring": describe(self.scoring),
             "data": joblib.hash((X_searched, y_searched, fit_params, score_params)),
         }
@@ -452,7 +469,38 @@ class OptunaSearchCV(BaseSearchCV):
             configure=partial(configured, estimator, random_state=seed if seeded else None),
             sampler_seed=seed,
             fingerprint=fingerprint,
+            cv_seed=cv_seed,
         )
+
+    def _check_settings(self) -> None:
+        """Check what scikit-learn's rules for parameters cannot say."""
+        if self.n_jobs == 0:
+            raise HyperparameterError("n_jobs must not be 0: give a number of workers, or -1 for one on each core.")
+        for callback in self.callbacks or ():
+            if not callable(callback):
+                raise HyperparameterError(f"callbacks must be callable(study, trial); got {callback!r}.")
+        for kind in self._caught:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise HyperparameterError(f"catch must hold exception classes; got {kind!r}.")
+        sampler = self.sampler if self.sampler is not None else getattr(self.study, "sampler", None)
+        if isinstance(sampler, GridSampler):
+            for name, values in sampler._search_space.items():
+                if odd := [v for v in values if v is not None and not isinstance(v, (str, int, float))]:
+                    raise HyperparameterError(
+                        f"{name}: GridSampler goes through None, booleans, numbers and strings only; got {odd[0]!r}. "
+                        "BruteForceSampler goes through every combination of any choices."
+                    )
+
+    @property
+    def _caught(self) -> tuple[Any, ...]:
+        return (self.catch,) if isinstance(self.catch, type) else tuple(self.catch)
+
+    def _kept_cv_seed(self, default: int) -> int:
+        """Return the seed of the splits of the study that this search goes on with."""
+        study = self.study
+        if study is None and self.study_name is not None:
+            study = load_study(self.storage, self.study_name)
+        return default if study is None else study.user_attrs.get(_CV_SEED, default)
 
     @property
     def _prunes(self) -> bool:
@@ -465,14 +513,18 @@ class OptunaSearchCV(BaseSearchCV):
             pruner = MedianPruner()
         study = open_study(self.study, storage=self.storage, name=self.study_name, sampler=self.sampler, pruner=pruner)
         check_unchanged(study, plan.fingerprint)
-        for trial in finished_trials(study):
+        earlier = finished_trials(study)
+        for trial in earlier:
             plan.space.params_of(trial)  # refuses trials that a callable space does not propose any more
+        if plan.cv_seed is not None:
+            study.set_user_attr(_CV_SEED, plan.cv_seed)
         tracker = _tracker(self.tracking)
         asked = {name: plan.fingerprint[name] for name in ("estimator", "space", "cv", "scoring")}
+        n_trials = None if self.n_trials is None else len(earlier) + self.n_trials
         record = StudyRecord(
             name=study.study_name,
             experiment=self.experiment or _EXPERIMENT,
-            params={**asked, "n_trials": self.n_trials, "random_state": loggable(self.random_state)},
+            params={**asked, "n_trials": n_trials, "random_state": loggable(self.random_state)},
             tags={"data": plan.fingerprint["data"], **_versions()},
             searched=list(plan.space.example),
             objective=f"mean_test_{plan.job.metric}",
@@ -536,13 +588,10 @@ class OptunaSearchCV(BaseSearchCV):
                 rounds.skip(one.trial, why)
 
     def _check_outcome(self, outcome: Outcome) -> None:
-        """Raise what ends the whole search: errors that the user wants raised, data on which no trial can succeed."""
-        caught = (self.catch,) if isinstance(self.catch, type) else tuple(self.catch)
+        """Raise what ends the whole search: errors that the user wants raised, scores that `refit` cannot choose by."""
         error = outcome.error
-        if error is not None and self.error_score == "raise" and not isinstance(error, caught):
+        if error is not None and self.error_score == "raise" and not isinstance(error, self._caught):
             raise error
-        if isinstance(error, DataError) and len(finished_trials(self.study_)) == 1:
-            raise error  # the very first trial: it is not the hyperparameters' fault
         if outcome.test_scores and callable(self.scoring) and set(outcome.test_scores[0]) != {"score"}:
             self._check_refit_for_multimetric(outcome.test_scores[0])  # only now it shows that there are several
 
@@ -613,6 +662,12 @@ class OptunaSearchCV(BaseSearchCV):
         state, model = "finished", getattr(self, "best_estimator_", None) if self.refit else None
         if error is not None:
             state, model = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", None
+        if model is not None:
+            logged = [self.study_.user_attrs.get(_TRACKING), self.n_trials_]
+            if self.study_.user_attrs.get(_MODEL) == logged:
+                model = None  # nothing was run since: the record has this model
+            else:
+                self.study_.set_user_attr(_MODEL, logged)
         tracker.finish(
             StudyResult(
                 state=state,  # type: ignore[arg-type]
@@ -656,6 +711,27 @@ def _splits(cv: Any, X: Any, y: Any, params: Mapping[str, Any]) -> list[tuple[np
     if not splits:
         raise DataError(f"cv={cv} gives no splits.")
     return splits
+
+
+def _check_lanes(job: Job, space: Space) -> None:
+    """Raise what is wrong with the data, or with how they are given to ``fit``: what no hyperparameters can mend.
+
+    Two must fail, with the parameters of a throw-away trial and without any: one could fail by their fault.
+    """
+    errors = []
+    for params in (space.example, {}):
+        try:
+            candidate = configured(job.estimator, params)
+            if not is_lane_estimator(last_step(candidate)):
+                return
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the trials will warn
+                check_lanes(replace(job, estimator=candidate))
+        except Exception as error:
+            errors.append(error)
+        else:
+            return
+    raise errors[0]
 
 
 def _tracker(given: str | Tracker | None) -> Tracker:

@@ -27,6 +27,10 @@ from tuner.errors import HyperparameterError, did_you_mean
 Params: TypeAlias = dict[str, Any]
 SpaceFunction: TypeAlias = Callable[[Trial], Params]
 
+#: On a trial: the parameters that it was proposed, in words. What Optuna stores does not show what a callable space
+#: made of it.
+PROPOSED = "tuner:params"
+
 # A continuous distribution is sampled through its quantiles; those at 0 and 1 themselves may be infinite.
 _QUANTILE_MARGIN = 1e-9
 _LABEL_LENGTH = 60
@@ -168,6 +172,11 @@ class Space(ABC):
         """Return every searched parameter, by Optuna's name, with its range in words."""
 
 
+def in_words(params: Params) -> dict[str, str]:
+    """Return the description of every parameter."""
+    return {name: describe(value) for name, value in params.items()}
+
+
 def make_space(given: Mapping[str, Any] | SpaceFunction | None, estimator: Any) -> Space:
     """Build and check the space of a search.
 
@@ -205,11 +214,11 @@ def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _probe(space: Space) -> tuple[Params, dict[str, BaseDistribution]]:
-    """Let a throw-away trial go through a space; return its parameters and what Optuna was asked for."""
+def _probe(space: Space) -> tuple[Params, dict[str, BaseDistribution], dict[str, Any]]:
+    """Let a throw-away trial go through a space; return its parameters, what Optuna was asked for and what it gave."""
     with quiet():
         trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
-    return space.suggest(trial), trial.distributions
+    return space.suggest(trial), trial.distributions, trial.params
 
 
 def _check_name(name: str, estimator: Any, searched: Mapping[str, Any]) -> None:
@@ -241,7 +250,7 @@ class _Dimension:
 class _MappingSpace(Space):
     def __init__(self, dimensions: Mapping[str, _Dimension]):
         self.dimensions = dimensions
-        self.example, _ = _probe(self)
+        self.example, _, _ = _probe(self)
 
     def suggest(self, trial: Trial) -> Params:
         return {name: d.decode(_suggest(trial, name, d.distribution)) for name, d in self.dimensions.items()}
@@ -251,7 +260,7 @@ class _MappingSpace(Space):
         expected = {name: repr(d.distribution) for name, d in self.dimensions.items()}
         if difference := changes(stored, expected):
             raise _another_space(trial, difference)
-        return {name: d.decode(trial.params[name]) for name, d in self.dimensions.items()}
+        return _as_proposed(trial, {name: d.decode(trial.params[name]) for name, d in self.dimensions.items()})
 
     def describe(self) -> dict[str, str]:
         return {name: d.text for name, d in self.dimensions.items()}
@@ -336,7 +345,13 @@ def _from_scipy(name: str, given: Any) -> _Dimension:
 class _CallableSpace(Space):
     def __init__(self, function: SpaceFunction):
         self.function = function
-        self.example, distributions = _probe(self)
+        self.example, distributions, stored = _probe(self)
+        again = self.suggest(FixedTrial(stored))  # type: ignore[arg-type]
+        if difference := changes(in_words(self.example), in_words(again)):
+            raise HyperparameterError(
+                f"the search space gives other parameters for the same proposals: {'; '.join(difference)}. "
+                "Let the trial suggest whatever varies."
+            )
         self._text = {name: repr(distribution) for name, distribution in distributions.items()}
 
     def suggest(self, trial: Trial) -> Params:
@@ -361,7 +376,7 @@ class _CallableSpace(Space):
         stored = {name: repr(distribution) for name, distribution in trial.distributions.items()}
         if difference := changes(stored, {name: repr(d) for name, d in replayed.distributions.items()}):
             raise _another_space(trial, difference)
-        return params
+        return _as_proposed(trial, params)
 
     def describe(self) -> dict[str, str]:
         return self._text
@@ -379,6 +394,14 @@ class _AnyChoices:
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         coded = _Choices(choices)
         return coded.decode(self._trial.suggest_categorical(name, coded.distribution.choices))
+
+
+def _as_proposed(trial: FrozenTrial, params: Params) -> Params:
+    """Return the parameters if they are those that the stored trial was trained with."""
+    now = in_words(params)
+    if difference := changes(trial.user_attrs.get(PROPOSED, now), now):
+        raise _another_space(trial, difference)
+    return params
 
 
 def _another_space(trial: FrozenTrial, difference: list[str]) -> HyperparameterError:

@@ -6,16 +6,18 @@ import importlib.util
 import math
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from sklearn.exceptions import FitFailedWarning
 
 from tuner.errors import HyperparameterError, StudyFileError
 from tuner.progress import Progress, Row, best_table, summary
-from tuner.search import OptunaSearchCV, delete_study, finished_trials, load_study
+from tuner.search import OptunaSearchCV, finished_trials, load_study, set_aside, state_of
 from tuner.tracking import Tracker
 
 #: Where finished trials are kept unless a storage is named, relative to the working directory.
@@ -100,7 +102,7 @@ class Study:
         Parameters
         ----------
         fresh : bool, default=False
-            Whether to forget the finished trials of a study of this name first. What MLflow has of them stays.
+            Whether to start anew. What a study of this name holds is set aside under another name, not deleted.
         verbose : bool, default=True
             Whether to show the trials as they finish, and the best of them at the end.
         **changes : object
@@ -125,8 +127,8 @@ class Study:
         if not isinstance(settings["n_trials"], int) or settings["n_trials"] < 1:
             raise HyperparameterError(f"n_trials must be an integer >= 1; got {settings['n_trials']!r}.")
         name, storage = settings["name"], settings["storage"]
-        if fresh:
-            delete_study(storage, name)
+        if fresh and (other := set_aside(storage, name)) and verbose:
+            print(f"{name}: the finished trials are set aside as {other!r}.")
         metric = settings["refit"] if isinstance(settings["refit"], str) else "score"
         earlier = [_row(trial, metric) for trial in finished_trials(load_study(storage, name))]
         data = settings["data"]() if callable(settings["data"]) else settings["data"]
@@ -146,6 +148,9 @@ class Study:
             with ExitStack() as stack:
                 if verbose:
                     stack.enter_context(progress)
+                    stack.enter_context(warnings.catch_warnings())
+                    # What is printed at the end says how many trials failed, and why.
+                    warnings.simplefilter("ignore", FitFailedWarning)
                 search.fit(X, y, **params)
         finally:
             if verbose and progress.rows:
@@ -159,18 +164,18 @@ class Study:
             params = dict(zip(results["number"], results["params"], strict=True))
             searched = [key.removeprefix("param_") for key in results if key.startswith("param_")]
             progress.console.print(best_table(progress.rows, params, searched))
-        progress.console.print(summary(progress.rows))
+        progress.console.print(summary(progress.rows), soft_wrap=True)
 
 
 def _row(trial: Any, metric: str) -> Row:
-    attributes: Mapping[str, Any] = trial.user_attrs
+    attributes: Mapping[str, Any] = trial.user_attrs  # of a trial that another program ran, only the score
     return Row(
         number=trial.number,
-        state=attributes["state"],
+        state=state_of(trial),
         score=math.nan if trial.value is None else trial.value,
         std=attributes.get(f"std_test_{metric}", math.nan),
-        seconds=attributes["end_time"] - attributes["start_time"],
-        reason=attributes.get("reason"),
+        seconds=attributes.get("end_time", math.nan) - attributes.get("start_time", math.nan),
+        reason=(attributes.get("reason") or "").partition("\n")[0] or None,
     )
 
 
@@ -196,6 +201,8 @@ def load_study_file(path: str | Path) -> Study:
     spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise StudyFileError(f"{path} is no Python file; a study file ends in .py.")
+    if "keras" in path.read_text(encoding="utf-8").lower():
+        import tuner.backend  # noqa: F401 - before the file imports Keras itself, with TensorFlow's messages
     module = importlib.util.module_from_spec(spec)
     # Functions of the file travel to worker processes, and into logged models, which cannot import it by name.
     sys.modules[spec.name] = module
