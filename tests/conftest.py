@@ -1,8 +1,13 @@
 """What every test may use."""
 
-import numpy as np
-import pytest
-from sklearn.datasets import load_digits
+import os
+
+# Before SciPy is imported: without it scikit-learn skips its checks of array-API input.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from sklearn.datasets import load_digits  # noqa: E402
 
 
 @pytest.fixture(scope="session")
