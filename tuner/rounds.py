@@ -196,7 +196,7 @@ def check_unchanged(study: Study, fingerprint: Mapping[str, Any]) -> None:
     if difference:
         raise SearchError(
             f"the study {study.study_name!r} was made for something else: {'; '.join(difference)}. "
-            "Restore what has changed, or use another study_name."
+            "Restore what has changed, or start anew: another study_name, or tuner run --fresh."
         )
 
 

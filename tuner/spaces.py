@@ -407,7 +407,7 @@ def _as_proposed(trial: FrozenTrial, params: Params) -> Params:
 def _another_space(trial: FrozenTrial, difference: list[str]) -> HyperparameterError:
     return HyperparameterError(
         f"the stored trial {trial.number} was proposed from another search space: {'; '.join(difference)}. "
-        "Restore the space, or use another study_name."
+        "Restore the space, or start anew: another study_name, or tuner run --fresh."
     )
 
 
