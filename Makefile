@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .PHONY: study test lint ui bench clean
 
@@ -21,8 +22,9 @@ lint: $(INSTALLED)  ## check style and types
 ui: $(INSTALLED)  ## open the MLflow UI on the results
 	$(BIN)/tuner ui
 
-bench: $(INSTALLED)  ## measure the claims on speed
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark
+bench: $(VENV)/bench  ## measure the claims on speed and write them into the README
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark; \
+	failed=$$?; $(BIN)/python tests/benchmarks/table.py && exit $$failed
 
 clean:  ## remove the environment and every cache, but no results
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -30,5 +32,9 @@ clean:  ## remove the environment and every cache, but no results
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,lint]"
+	$(INSTALL) ".[test,lint]"
+	touch $@
+
+$(VENV)/bench: $(INSTALLED)
+	$(INSTALL) ".[bench]"
 	touch $@

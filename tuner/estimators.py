@@ -68,8 +68,6 @@ class KerasEstimator(BaseEstimator):
     verbose: int
     warm_start: bool
 
-    model_: Any
-
     # -- parameters ------------------------------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -295,16 +293,22 @@ class KerasEstimator(BaseEstimator):
         self._follow = None
         if trained.non_finite:
             # Weights that were trained on in place are lost: nothing must predict with them.
-            if hasattr(self, "model_"):
-                del self.model_
+            self.__dict__.pop("_trained", None)
             raise NonFiniteLossError(epoch=len(trained.history["loss"]), history=trained.history)
-        self.model_ = trained.model
+        self._trained = trained
         self.history_ = trained.history
         self.n_iter_ = len(trained.history["loss"])
         self._epoch = trained.epoch
         self._fitted_with = self.get_params(deep=False)
         self._optimizer_values = None
         return self
+
+    @property
+    def model_(self) -> Any:
+        """The trained ``keras.Model``, compiled."""
+        if "_trained" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} has no model_ yet: call fit first.")
+        return self._trained.model
 
     def _state(self) -> LaneState | None:
         if not self.__sklearn_is_fitted__():
@@ -386,16 +390,12 @@ class KerasEstimator(BaseEstimator):
         weights = part.sample_weight
         if weights is not None and not (weights[train].any() and weights[validation].any()):
             raise DataError("early_stopping leaves a part in which every weight is 0: give more samples a weight.")
-        train_part, validation_part = (
-            Part(part.X[rows], part.y[rows], None if weights is None else weights[rows])
-            for rows in (np.sort(train), np.sort(validation))
-        )
-        return train_part, validation_part
+        return part.take(np.sort(train)), part.take(np.sort(validation))
 
     def _test_part(self, X: Any, y: Any, output: network.Output) -> Part | None:
         X, y = self._validate(X, y, reset=False)
-        known = self._known_rows(y)
-        return Part(X[known], self._encode(y[known], output)) if known.any() else None
+        known = np.flatnonzero(self._known_rows(y))
+        return Part(X, self._encode(y[known], output), rows=known) if len(known) else None
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs (n, k)."""
@@ -408,7 +408,7 @@ class KerasEstimator(BaseEstimator):
                 f"X has samples of shape {X.shape[1:]}, but {type(self).__name__} was fitted on samples of "
                 f"shape {self._input_shape}."
             )
-        return network.outputs(self.model_, X)
+        return self._trained.outputs(X)
 
     def _learn_targets(self, y: Any, classes: Any) -> tuple[str, int]:
         """Return the task and its number of classes, labels or targets; remember what predictions need."""
@@ -436,7 +436,7 @@ class KerasEstimator(BaseEstimator):
     _follow: Callable[[Any], np.ndarray] | None = None
 
     def __sklearn_is_fitted__(self) -> bool:
-        return self._follow is not None or hasattr(self, "model_")
+        return self._follow is not None or "_trained" in vars(self)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -447,8 +447,8 @@ class KerasEstimator(BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         state.pop("_follow", None)
-        if "model_" in state:
-            model = state.pop("model_")
+        if "_trained" in state:
+            model = state.pop("_trained").model
             state["_model_bytes"] = network.to_bytes(model)
             if model.compiled:
                 state["_optimizer_values"] = [np.asarray(v) for v in model.optimizer.variables]
@@ -460,7 +460,8 @@ class KerasEstimator(BaseEstimator):
         super().__setstate__(state)
         if packed is not None:
             content, custom_objects = packed
-            self.model_ = network.from_bytes(content, custom_objects, self._fitted_with["dtype"])
+            model = network.from_bytes(content, custom_objects, self._fitted_with["dtype"])
+            self._trained = TrainedLane(lambda: model, self.history_, self._epoch, non_finite=False)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -317,7 +317,7 @@ TRAINING: Mapping[str, Hyperparameter] = _table(
     ),
     Hyperparameter("verbose", 0, (Number(0, integer=True), _BOOL), "training"),
     Hyperparameter("dtype", "float32", (Options(("float32", "float64")),), "structure"),
-    Hyperparameter("engine", "auto", (Options(("auto", "keras")),), "training"),
+    Hyperparameter("engine", "auto", (Options(("auto", "stacked", "keras")),), "training"),
     Hyperparameter(
         "model", None, (_NONE, Instance(_is_model, "a function that returns a new keras.Model")), "structure"
     ),
@@ -363,6 +363,11 @@ def check(values: Mapping[str, Any]) -> None:
         raise HyperparameterError(
             f"learning_rate={values['learning_rate']!r} stands beside a schedule object, which has its own rate: leave "
             "one of the two at None, or name the schedule ('cosine', 'exponential', 'step')."
+        )
+    if values["callbacks"] and values["engine"] == "stacked":
+        raise HyperparameterError(
+            "engine='stacked' cannot call Keras callbacks, which expect one model and its batches: use engine='auto' or "
+            "'keras', or leave callbacks at None."
         )
     if values["model_params"] and values["model"] is None:
         raise HyperparameterError(

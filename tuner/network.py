@@ -26,6 +26,7 @@ from tuner import seeds
 from tuner.backend import keras
 from tuner.errors import HyperparameterError
 from tuner.hyperparameters import NETWORK, widths
+from tuner.layers import ChosenActivation, OptionalNormalization
 
 # He et al. 2015 derive variance 2/fan_in for rectifiers, Klambauer et al. 2017 1/fan_in for SELU, Glorot & Bengio 2010
 # 2/(fan_in + fan_out) for activations that are linear around zero. The smooth relatives of ReLU are paired with it.
@@ -169,7 +170,13 @@ def _seeded(seed: int) -> Iterator[None]:
         random.setstate(state)
 
 
-def build(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output, seed: int) -> keras.Model:
+def build(
+    hyperparameters: Mapping[str, Any],
+    input_shape: Sequence[int],
+    output: Output,
+    seed: int,
+    alternatives: Alternatives | None = None,
+) -> keras.Model:
     """Build the network with fresh weights.
 
     Parameters
@@ -181,6 +188,9 @@ def build(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output
     output : Output
     seed : int
         The initial weights are a function of it, of the layer and of the hyperparameters.
+    alternatives : Alternatives, optional
+        Makes the network that stands for all of them, instead of the one that the hyperparameters choose; not for a
+        custom ``model``.
 
     Returns
     -------
@@ -195,53 +205,166 @@ def build(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output
     with precision(hyperparameters["dtype"]):
         if hyperparameters["model"] is None:
             try:
-                return _built_in(hyperparameters, input_shape, output, seed)
+                return _built_in(hyperparameters, input_shape, output, seed, alternatives)
             except (TypeError, ValueError) as error:  # an initialiser that does not fit a bias, and the like
                 raise HyperparameterError(f"Keras cannot build the network: {error}") from error
         with _seeded(seeds.weight_seed(seed, 0)):
             return _custom(hyperparameters, input_shape, output)
 
 
-def _built_in(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output, seed: int) -> keras.Model:
+@dataclass(frozen=True)
+class Alternatives:
+    """Activations and batch normalisations between which networks differ that are otherwise of one shape.
+
+    Parameters
+    ----------
+    activations : tuple of str
+        Of `tuner.layers.ELEMENTWISE`.
+    normalizations : tuple of {None, "before", "after"}
+    """
+
+    activations: tuple[str, ...]
+    normalizations: tuple[str | None, ...]
+
+    def include(self, hyperparameters: Mapping[str, Any]) -> bool:
+        """Return whether the network that the hyperparameters choose is one of them."""
+        return (
+            hyperparameters["model"] is None
+            and hyperparameters["activation"] in self.activations
+            and hyperparameters["batch_normalization"] in self.normalizations
+        )
+
+    def choose(self, model: keras.Model, hyperparameters: Mapping[str, Any]) -> dict[int, int]:
+        """Return the values, by ``id`` of the variable, that make `model` the network that was chosen."""
+        values = {}
+        for layer in model.layers:
+            if isinstance(layer, ChosenActivation):
+                values[id(layer.choice)] = self.activations.index(hyperparameters["activation"])
+            elif isinstance(layer, OptionalNormalization):
+                values[id(layer.on)] = int(layer.name.endswith(str(hyperparameters["batch_normalization"])))
+        return values
+
+    def unused(self, model: keras.Model, hyperparameters: Mapping[str, Any]) -> set[int]:
+        """Return the ``id`` of every variable of `model` that the network that was chosen does not have."""
+        chosen, names = self.choose(model, hyperparameters), set()
+        for layer in model.layers:
+            if isinstance(layer, OptionalNormalization) and not chosen[id(layer.on)]:
+                names |= {id(variable) for variable in layer.variables}
+        return names | set(chosen)
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """A dense layer of the built-in network; its activation is that with which "auto" pairs the initialiser."""
+
+    index: int
+    name: str
+    fan_in: int
+    units: int
+    activation: Any
+    use_bias: bool
+
+    def initializers(self, hyperparameters: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
+        """Return the initialisers of kernel and bias."""
+        kernel_seed, bias_seed = (seeds.weight_seed(seed, 2 * self.index + i) for i in (0, 1))
+        kernel = auto_initializer(hyperparameters["kernel_initializer"], self.activation)
+        return (
+            initializer(kernel, hyperparameters["initializer_scale"], kernel_seed),
+            initializer(hyperparameters["bias_initializer"], None, bias_seed),
+        )
+
+
+def _dense_layers(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output) -> dict[str, _Dense]:
+    """Return the dense layers of the built-in network by name, in the order in which their seeds are counted."""
+    found: list[tuple[str, int, int, Any, bool]] = []
+    width = input_shape[-1]
+    for i, units in enumerate(widths(hyperparameters["units"], hyperparameters["hidden_layers"]), start=1):
+        found.append((f"hidden_{i}", width, units, hyperparameters["activation"], True))
+        if hyperparameters["residual"] and width != units:
+            found.append((f"hidden_{i}_projection", width, units, "linear", False))
+        width = units
+    found.append(("output", width, output.units, output.activation, True))
+    return {entry[0]: _Dense(index, *entry) for index, entry in enumerate(found)}
+
+
+def fresh_values(
+    model: keras.Model,
+    hyperparameters: Mapping[str, Any],
+    input_shape: Sequence[int],
+    output: Output,
+    seed: int,
+) -> dict[int, np.ndarray]:
+    """Return the initial values that `build` would give to the weights of dense layers, without building a network.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A built-in network of the same shape.
+    hyperparameters, input_shape, output, seed
+        As in `build`.
+
+    Returns
+    -------
+    dict of int to array
+        By ``id`` of the variable in `model`.
+    """
+    values = {}
+    for dense in _dense_layers(hyperparameters, input_shape, output).values():
+        layer = model.get_layer(dense.name)
+        variables = [layer.kernel, layer.bias] if dense.use_bias else [layer.kernel]
+        for variable, fresh in zip(variables, dense.initializers(hyperparameters, seed), strict=False):
+            values[id(variable)] = np.asarray(fresh(variable.shape, variable.dtype))
+    return values
+
+
+def _built_in(
+    hyperparameters: Mapping[str, Any],
+    input_shape: Sequence[int],
+    output: Output,
+    seed: int,
+    alternatives: Alternatives | None,
+) -> keras.Model:
     activation, normalization = hyperparameters["activation"], hyperparameters["batch_normalization"]
     probe = np.zeros((1, 2), hyperparameters["dtype"])
     if (shape := _activation(activation, "probe")(probe).shape) != (1, 2):  # Keras takes it for granted
         raise ValueError(f"activation {_name(activation)!r} turns 2 units into {shape[-1]}.")
-    n_dense = 0
+    specified = _dense_layers(hyperparameters, input_shape, output)
 
-    def dense(units: int, paired_with: Any, name: str, use_bias: bool = True) -> keras.layers.Dense:
-        nonlocal n_dense
-        kernel_seed, bias_seed = (seeds.weight_seed(seed, 2 * n_dense + i) for i in (0, 1))
-        n_dense += 1
+    def dense(name: str) -> keras.layers.Dense:
+        layer = specified[name]
+        kernel, bias = layer.initializers(hyperparameters, seed)
         return keras.layers.Dense(
-            units,
-            use_bias=use_bias,
-            kernel_initializer=initializer(
-                auto_initializer(hyperparameters["kernel_initializer"], paired_with),
-                hyperparameters["initializer_scale"],
-                kernel_seed,
-            ),
-            bias_initializer=initializer(hyperparameters["bias_initializer"], None, bias_seed),
-            name=name,
+            layer.units, use_bias=layer.use_bias, kernel_initializer=kernel, bias_initializer=bias, name=name
         )
+
+    def normalize(x: Any, position: str, name: str) -> Any:
+        if alternatives is not None:
+            if position in alternatives.normalizations:
+                return OptionalNormalization(name=f"{name}_{position}")(x)
+        elif position == normalization:
+            return keras.layers.BatchNormalization(name=name)(x)
+        return x
+
+    def activate(x: Any, name: str) -> Any:
+        if alternatives is not None:
+            return ChosenActivation(alternatives.activations, name=name)(x)
+        return _activation(activation, name)(x)
 
     x = inputs = keras.Input(tuple(input_shape), name="input")
     for i, units in enumerate(widths(hyperparameters["units"], hyperparameters["hidden_layers"]), start=1):
         name = f"hidden_{i}"
         shortcut = x
-        x = dense(units, activation, name)(x)
-        if normalization == "before":
-            x = keras.layers.BatchNormalization(name=f"{name}_normalization")(x)
+        x = dense(name)(x)
+        x = normalize(x, "before", f"{name}_normalization")
         if hyperparameters["residual"]:
             if shortcut.shape[-1] != units:
-                shortcut = dense(units, "linear", f"{name}_projection", use_bias=False)(shortcut)
+                shortcut = dense(f"{name}_projection")(shortcut)
             x = keras.layers.Add(name=f"{name}_shortcut")([x, shortcut])
-        x = _activation(activation, f"{name}_activation")(x)
-        if normalization == "after":
-            x = keras.layers.BatchNormalization(name=f"{name}_normalization")(x)
+        x = activate(x, f"{name}_activation")
+        x = normalize(x, "after", f"{name}_normalization")
         if hyperparameters["dropout"]:
             x = keras.layers.Dropout(hyperparameters["dropout"], name=f"{name}_dropout")(x)
-    x = dense(output.units, output.activation, "output")(x)
+    x = dense("output")(x)
     x = _activation(output.activation, "output_activation")(x)
     return keras.Model(inputs, x, name="network")
 
@@ -369,7 +492,7 @@ def outputs(model: keras.Model, X: Any, batch_size: int = 1024) -> np.ndarray:
     """
     with precision(X.dtype.name):
         parts = [
-            np.asarray(model(dense_rows(X, slice(start, start + batch_size)), training=False))
+            np.asarray(model(as_dense(X[start : start + batch_size]), training=False))
             for start in range(0, X.shape[0], batch_size)
         ]
     return np.concatenate(parts)
@@ -382,10 +505,9 @@ def reset_masks(model: keras.Model, seed: int, epoch: int) -> None:
         state.assign([seeds.mask_seed(seed, layer, epoch), 0])
 
 
-def dense_rows(X: Any, rows: Any) -> np.ndarray:
-    """Return some rows of an array or a sparse matrix as an array."""
-    chosen = X[rows]
-    return chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
+def as_dense(X: Any) -> np.ndarray:
+    """Return an array or a sparse matrix as an array."""
+    return X if isinstance(X, np.ndarray) else X.toarray()
 
 
 def _custom_objects(model: keras.Model) -> dict[str, Any]:

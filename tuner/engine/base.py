@@ -10,23 +10,29 @@ arrays are
   and 1 for two classes with one output; (n, 1) indices of the classes where ``output.sparse``,
 - ``sample_weight``: (n,) of the lane's dtype, or None; class weights are already multiplied in.
 
+Where folds are rows of one table, ``X`` is the table, the same object in every lane, and ``rows`` (n,) says which rows.
+
 Epochs are counted from 0 over the life of the weights: a lane that goes on from a `LaneState` after 5 epochs trains
 epoch 5 next. Batch orders and dropout masks are functions of (seed, epoch, step), see `tuner.seeds`.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tuner import network
+
 if TYPE_CHECKING:
     import keras
 
-    from tuner.network import Output
+    from tuner.network import Alternatives, Output
 
 History: TypeAlias = dict[str, list[float]]
 Predict: TypeAlias = Callable[[int, Any], np.ndarray]
@@ -35,14 +41,44 @@ OnEpoch: TypeAlias = Callable[[int, Sequence[History], Predict], Iterable[int]]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows that are used together: features, encoded targets and weights (see Notations)."""
+    """Rows that are used together: features, encoded targets and weights (see Notations).
+
+    Parameters
+    ----------
+    X : array or CSR matrix of shape (m, ...)
+    y : array of shape (n, k)
+    sample_weight : array of shape (n,), optional
+    rows : array of int of shape (n,), optional
+        The rows of `X` that belong to the part; all of them if it is not given.
+    """
 
     X: Any
     y: np.ndarray
     sample_weight: np.ndarray | None = None
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return self.X.shape[0]
+        return len(self.y)
+
+    def take(self, positions: np.ndarray) -> Part:
+        """Return the part of the part at some positions; the table stays the same."""
+        weights = None if self.sample_weight is None else self.sample_weight[positions]
+        return Part(self.X, self.y[positions], weights, self.row_numbers[positions])
+
+    def within(self, table: Any, numbers: np.ndarray) -> Part:
+        """Return the part as rows of a larger table, of which `X` holds the rows `numbers`."""
+        return Part(table, self.y, self.sample_weight, numbers[self.row_numbers])
+
+    def features(self, positions: Any = slice(None)) -> Any:
+        """Return the features at some positions of the part."""
+        if self.rows is None:
+            return self.X if isinstance(positions, slice) and positions == slice(None) else self.X[positions]
+        return self.X[self.rows[positions]]
+
+    @property
+    def row_numbers(self) -> np.ndarray:
+        """The rows of `X` that belong to the part."""
+        return np.arange(len(self.y)) if self.rows is None else self.rows
 
 
 @dataclass(frozen=True)
@@ -93,6 +129,8 @@ class Lane:
         The held-out fold. Its loss is recorded and never acted upon.
     state : LaneState, optional
         Where to go on from; without it the lane begins with fresh weights.
+    alternatives : Alternatives, optional
+        Other lanes may have these activations and normalisations, so that one program is to serve all of them.
     """
 
     hyperparameters: Mapping[str, Any]
@@ -104,16 +142,29 @@ class Lane:
     validation: Part | None = None
     test: Part | None = None
     state: LaneState | None = None
+    alternatives: Alternatives | None = None
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts that are measured after every epoch, by the prefix of their series."""
+        both = {"val": self.validation, "test": self.test}
+        return {prefix: part for prefix, part in both.items() if part is not None}
+
+    @property
+    def steps(self) -> int:
+        """The number of updates in an epoch."""
+        return math.ceil(len(self.train) / self.hyperparameters["batch_size"])
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainedLane:
     """A lane after training.
 
     Parameters
     ----------
-    model : keras.Model
-        Compiled, with the weights of the last epoch, or of the best one where early stopping watched.
+    make_model : callable
+        Gives the network, compiled, with the weights of the last epoch, or of the best one where early stopping
+        watched. It is called once, when somebody asks for the model.
     history : dict of str to list of float
         Per-epoch series: ``loss`` and the task's metric on the training part, ``val_...`` on the part that early
         stopping watches, ``test_...`` on the held-out fold.
@@ -122,18 +173,74 @@ class TrainedLane:
     non_finite : bool
         Whether the loss of the last recorded epoch, or a weight after it, is NaN or infinite; training ended there, and
         the weights are of no use.
+    forward : callable, optional
+        Gives the outputs (n, k) for features without the model having been made.
     """
 
-    model: keras.Model
+    make_model: Callable[[], keras.Model]
     history: History
     epoch: int
     non_finite: bool
+    forward: Callable[[Any], np.ndarray] | None = None
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The trained network."""
+        return self.make_model()
+
+    def outputs(self, X: Any) -> np.ndarray:
+        """Return the network's outputs (n, k) for features (n, ...) of the lane's dtype."""
+        if self.forward is None or "model" in self.__dict__:  # whoever has the model may have changed it
+            return network.outputs(self.model, X)
+        return self.forward(X)
+
+
+class Crew(ABC):
+    """Some of the lanes of a call of `Engine.train`, which an engine advances together.
+
+    Attributes
+    ----------
+    histories : list of dict
+        The histories of the lanes so far.
+    active : list of bool
+        Whether each lane is still in training.
+    """
+
+    histories: list[History]
+    active: list[bool]
+
+    @abstractmethod
+    def train_epoch(self) -> None:
+        """Train every active lane for an epoch; a lane that has reached its end stops."""
+
+    @abstractmethod
+    def stop(self, i: int) -> None:
+        """End the training of lane i, if it has not ended."""
+
+    @abstractmethod
+    def outputs(self, i: int, X: Any) -> np.ndarray:
+        """Return the outputs (n, k) of lane i with its present weights."""
+
+    @abstractmethod
+    def results(self) -> list[TrainedLane]:
+        """Return the trained lanes."""
 
 
 class Engine(ABC):
     """Trains lanes together, epoch by epoch."""
 
     @abstractmethod
+    def crews(self, lanes: Sequence[Lane]) -> list[tuple[Sequence[int], Crew]]:
+        """Divide lanes into crews; return each with the indices of its lanes."""
+
+    def structure(self, lane: Lane) -> Hashable:
+        """Return what lanes of several trials must share to be worth training together; None if it never is."""
+        return None
+
+    def capacity(self, lane: Lane) -> int:
+        """Return how many such lanes are worth training together."""
+        return 1
+
     def train(self, lanes: Sequence[Lane], on_epoch: OnEpoch | None = None) -> list[TrainedLane]:
         """Train every lane.
 
@@ -151,6 +258,33 @@ class Engine(ABC):
         list of TrainedLane
             In the order of `lanes`.
         """
+        crews = self.crews(lanes)
+        place = {i: (crew, j) for indices, crew in crews for j, i in enumerate(indices)}
+
+        def predict(i: int, X: Any) -> np.ndarray:
+            crew, j = place[i]
+            return crew.outputs(j, X)
+
+        epoch = 0
+        while any(any(crew.active) for _, crew in crews):
+            for _, crew in crews:
+                if any(crew.active):
+                    crew.train_epoch()
+            if on_epoch is not None:
+                histories = [place[i][0].histories[place[i][1]] for i in range(len(lanes))]
+                for i in on_epoch(epoch, histories, predict):
+                    crew, j = place[i]
+                    crew.stop(j)
+            epoch += 1
+        results = {i: lane for indices, crew in crews for i, lane in zip(indices, crew.results(), strict=True)}
+        return [results[i] for i in range(len(lanes))]
+
+
+def record(history: History, logs: Mapping[str, float]) -> None:
+    """Append an epoch to a history; early stopping may come and go between warm starts, which leaves gaps of NaN."""
+    n_before = max(map(len, history.values()), default=0)
+    for name in dict.fromkeys((*history, *logs)):
+        history.setdefault(name, [math.nan] * n_before).append(logs.get(name, math.nan))
 
 
 class EarlyStopper:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from tuner.backend import keras, optimizer_classes
+import numpy as np
+
+from tuner.backend import keras, optimizer_classes, tensorflow
 from tuner.errors import HyperparameterError
 from tuner.network import Output
 
@@ -18,9 +20,19 @@ _SGD_VARIANTS: Mapping[str, dict[str, Any]] = {
     "nesterov": {"momentum": 0.9, "nesterov": True},
 }
 
+#: The numbers, beside the learning rate, in which the optimizers of lanes of one program may differ.
+LANE_NUMBERS = ("momentum", "weight_decay", "clipnorm")
 
-def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> keras.optimizers.Optimizer:
-    """Make a fresh optimizer.
+
+@cache
+def _defaults(name: str) -> tuple[type, Mapping[str, Any]]:
+    """Return an optimizer's class and default configuration by its lower-case name."""
+    cls = optimizer_classes()[name]
+    return cls, cls().get_config()
+
+
+def optimizer_config(hyperparameters: Mapping[str, Any], total_steps: int) -> tuple[type, dict[str, Any]]:
+    """Return the class and the configuration of an optimizer.
 
     ``learning_rate``, ``momentum``, ``weight_decay`` and ``clipnorm`` override the optimizer's own value where they are
     not None.
@@ -34,18 +46,18 @@ def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> kera
     Raises
     ------
     HyperparameterError
-        If the optimizer has no momentum, if a number stands beside a schedule object, or if Keras refuses the values.
+        If the optimizer has no momentum, or if a number stands beside a schedule object.
     """
     chosen = hyperparameters["optimizer"]
     if isinstance(chosen, str):
         variant = _SGD_VARIANTS.get(chosen, {})
-        template = optimizer_classes()["sgd" if variant else chosen.lower()]()
-        config = template.get_config() | variant
+        cls, defaults = _defaults("sgd" if variant else chosen.lower())
+        config = {**defaults, **variant}
     else:
-        template, config = chosen, _config(chosen)
+        cls, config = type(chosen), _config(chosen)
     if "learning_rate" not in config:
         raise HyperparameterError(f"optimizer={chosen!r} wraps another one: give that one itself.")
-    for name in ("momentum", "weight_decay", "clipnorm"):
+    for name in LANE_NUMBERS:
         value = hyperparameters[name]
         if value is None:
             continue
@@ -56,9 +68,22 @@ def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> kera
             )
         config[name] = value
     config["learning_rate"] = _learning_rate(hyperparameters, config["learning_rate"], total_steps)
+    return cls, config
+
+
+def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> keras.optimizers.Optimizer:
+    """Make a fresh optimizer; see `optimizer_config`.
+
+    Raises
+    ------
+    HyperparameterError
+        Also if Keras refuses the values.
+    """
+    cls, config = optimizer_config(hyperparameters, total_steps)
     try:
-        return type(template).from_config(config)
+        return cls.from_config(config)
     except (TypeError, ValueError) as error:
+        chosen = hyperparameters["optimizer"]
         raise HyperparameterError(f"optimizer={chosen!r} cannot be made from its configuration: {error}") from error
 
 
@@ -141,3 +166,72 @@ def make_metric(task: str, output: Output) -> keras.metrics.Metric:
     if task == "multilabel" or output.units == 1:
         return keras.metrics.BinaryAccuracy(name="accuracy", threshold=output.threshold)
     return keras.metrics.CategoricalAccuracy(name="accuracy")
+
+
+def metric_function(task: str, output: Output) -> tuple[str, Callable[[Any, Any], Any]]:
+    """Return the name of that metric and the function ``(y_true, y_pred) -> (n,)`` of which it is the weighted mean.
+
+    Accuracy is written anew: Keras's ``argmax`` for TensorFlow reinterprets bits, which does not vectorise.
+    """
+    tf = tensorflow
+    if task == "regression":
+        return "mean_absolute_error", keras.losses.mean_absolute_error
+    if task == "multilabel" or output.units == 1:
+        return "accuracy", lambda y, outputs: tf.reduce_mean(
+            tf.cast(tf.equal(y > 0.5, outputs > output.threshold), outputs.dtype), axis=-1
+        )
+    if output.sparse:
+        return "accuracy", lambda y, outputs: tf.equal(tf.cast(y[:, 0], "int64"), tf.argmax(outputs, axis=1))
+    return "accuracy", lambda y, outputs: tf.equal(tf.argmax(y, axis=1), tf.argmax(outputs, axis=1))
+
+
+def compile_model(
+    model: keras.Model, hyperparameters: Mapping[str, Any], task: str, output: Output, steps: int
+) -> None:
+    """Compile a network with a fresh optimizer, for epochs of that many steps."""
+    optimizer = make_optimizer(hyperparameters, steps * hyperparameters["epochs"])
+    if not tensorflow.distribute.has_strategy():
+        # One replica has nothing to reduce. TensorFlow's all_reduce registers a gradient function at every trace
+        # and for good, which would keep the graph of every network ever trained: 8 MB for each small fit (Keras
+        # 3.15, TensorFlow 2.21). So this optimizer, which is the lane's own, goes without its private method.
+        optimizer._all_reduce_sum_gradients = list
+    model.compile(
+        optimizer=optimizer,
+        loss=make_loss(output.loss, hyperparameters["dtype"]),
+        weighted_metrics=[make_metric(task, output)],
+        # XLA costs a second for each new model, which fits of a minute and less do not earn back.
+        jit_compile=False,
+    )
+
+
+def set_optimizer_values(model: keras.Model, values: Iterable[np.ndarray]) -> None:
+    """Give the variables of a compiled model's optimizer their values."""
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    for variable, value in zip(optimizer.variables, values, strict=True):
+        variable.assign(value)
+
+
+def learning_rates(rate: Any, first: int, n: int) -> np.ndarray:
+    """Return the learning rate (n,) of some updates, which are counted from `first`.
+
+    Parameters
+    ----------
+    rate : float, dict or LearningRateSchedule
+        As in an optimizer's configuration.
+    first, n : int
+    """
+    if isinstance(rate, dict):
+        rate = keras.optimizers.schedules.deserialize(rate)
+    if not callable(rate):
+        return np.full(n, float(rate))
+    if n == 0:
+        return np.zeros(0)
+    steps = np.arange(first, first + n)
+    try:  # Keras's own schedules are elementwise
+        series = np.asarray(rate(steps), dtype=float)
+        if series.shape == (n,) and np.isclose(series[-1], float(rate(steps[-1]))):
+            return series
+    except Exception:  # whatever a schedule raises that was written for a single step
+        pass
+    return np.array([float(rate(step)) for step in steps])

@@ -10,13 +10,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tuner import network, seeds
-from tuner.backend import expected_tracing, keras, tensorflow
-from tuner.engine.base import EarlyStopper, Engine, History, Lane, OnEpoch, Part, TrainedLane
-from tuner.engine.compilation import make_loss, make_metric, make_optimizer
+from tuner.backend import expected_tracing, keras
+from tuner.engine.base import Crew, EarlyStopper, Engine, History, Lane, OnEpoch, Part, TrainedLane, record
+from tuner.engine.compilation import compile_model, make_loss, make_metric, set_optimizer_values
 
 
 class KerasEngine(Engine):
@@ -25,78 +26,50 @@ class KerasEngine(Engine):
     def train(self, lanes: Sequence[Lane], on_epoch: OnEpoch | None = None) -> list[TrainedLane]:
         """Train every lane; see `Engine.train`."""
         with expected_tracing():
-            return self._train([_Run(lane) for lane in lanes], on_epoch)
+            return super().train(lanes, on_epoch)
 
-    def _train(self, runs: Sequence[_Run], on_epoch: OnEpoch | None) -> list[TrainedLane]:
-        epoch = 0
-        while any(run.active for run in runs):
-            for run in runs:
-                if run.active:
-                    run.train_epoch()
-            if on_epoch is not None:
-                histories = [run.history for run in runs]
-                for i in on_epoch(epoch, histories, lambda i, X: network.outputs(runs[i].model, X)):
-                    runs[i].stop()
-            epoch += 1
-        return [run.result() for run in runs]
+    def crews(self, lanes: Sequence[Lane]) -> list[tuple[Sequence[int], Crew]]:
+        """Return a crew of one for each lane."""
+        return [([i], KerasCrew(lane)) for i, lane in enumerate(lanes)]
 
 
-class _Run:
+class KerasCrew(Crew):
     """One lane while it is trained."""
 
     def __init__(self, lane: Lane):
         self.lane = lane
         self.hyperparameters = hyperparameters = lane.hyperparameters
-        self.output = lane.output
-        self.active = True
+        self.active = [True]
         self.non_finite = False
         self.epoch = lane.state.epoch if lane.state else 0
         self.last_epoch = self.epoch + lane.epochs
         self.history: History = (
             {name: list(series) for name, series in lane.state.history.items()} if lane.state else {}
         )
+        self.histories = [self.history]
         with network.precision(hyperparameters["dtype"]):
             if lane.state:
                 self.model = lane.state.model
             else:
-                self.model = network.build(hyperparameters, lane.train.X.shape[1:], self.output, lane.seed)
+                self.model = network.build(hyperparameters, lane.train.X.shape[1:], lane.output, lane.seed)
             if not (lane.state and lane.state.keep_optimizer):
-                self._compile()
+                compile_model(self.model, hyperparameters, lane.task, lane.output, lane.steps)
+                if lane.state and lane.state.optimizer_values is not None:
+                    set_optimizer_values(self.model, lane.state.optimizer_values)
         self.stopper = EarlyStopper(hyperparameters["n_iter_no_change"], hyperparameters["tol"])
         self.best_weights: list[np.ndarray] | None = None
         self.callbacks = keras.callbacks.CallbackList(
             copy.deepcopy(hyperparameters["callbacks"] or []),
             model=self.model,
             epochs=self.last_epoch,
-            steps=math.ceil(len(lane.train) / hyperparameters["batch_size"]),
+            steps=lane.steps,
             verbose=0,
         )
         self.model.stop_training = False
         self.callbacks.on_train_begin()
 
-    def _compile(self) -> None:
-        hyperparameters = self.hyperparameters
-        steps = math.ceil(len(self.lane.train) / hyperparameters["batch_size"])
-        optimizer = make_optimizer(hyperparameters, steps * hyperparameters["epochs"])
-        if not tensorflow.distribute.has_strategy():
-            # One replica has nothing to reduce. TensorFlow's all_reduce registers a gradient function at every trace
-            # and for good, which would keep the graph of every network ever trained: 8 MB for each small fit (Keras
-            # 3.15, TensorFlow 2.21). So this optimizer, which is the lane's own, goes without its private method.
-            optimizer._all_reduce_sum_gradients = list
-        self.model.compile(
-            optimizer=optimizer,
-            loss=make_loss(self.output.loss, hyperparameters["dtype"]),
-            weighted_metrics=[make_metric(self.lane.task, self.output)],
-            # XLA costs a second for each new model, which fits of a minute and less do not earn back.
-            jit_compile=False,
-        )
-        values = self.lane.state.optimizer_values if self.lane.state else None
-        if values is not None:
-            optimizer.build(self.model.trainable_variables)
-            for variable, value in zip(optimizer.variables, values, strict=True):
-                variable.assign(value)
-
     def train_epoch(self) -> None:
+        """Train for an epoch, measure the other parts, and stop if this was the last."""
         lane, epoch = self.lane, self.epoch
         network.reset_masks(self.model, lane.seed, epoch)
         order = np.arange(len(lane.train))
@@ -105,19 +78,15 @@ class _Run:
         self.callbacks.on_epoch_begin(epoch)
         with network.precision(self.hyperparameters["dtype"]):
             logs = self._train_batches(order)
-            for prefix, part in (("val", lane.validation), ("test", lane.test)):
-                if part is not None:
-                    logs |= {f"{prefix}_{name}": value for name, value in self._evaluate(part).items()}
-        n_before = max(map(len, self.history.values()), default=0)
-        for name in dict.fromkeys((*self.history, *logs)):  # early stopping may come and go between warm starts
-            series = self.history.setdefault(name, [math.nan] * n_before)
-            series.append(logs.get(name, math.nan))
+            for prefix, part in lane.parts.items():
+                logs |= {f"{prefix}_{name}": value for name, value in self._evaluate(part).items()}
+        record(self.history, logs)
         self.callbacks.on_epoch_end(epoch, dict(logs))
         self.epoch += 1
         self.non_finite = not (math.isfinite(logs["loss"]) and math.isfinite(logs.get("val_loss", 0.0)))
         improving = lane.validation is None or self._watch(logs["val_loss"])
         if self.non_finite or not improving or self.epoch == self.last_epoch or self.model.stop_training:
-            self.stop()
+            self.stop(0)
 
     def _train_batches(self, order: np.ndarray) -> dict[str, float]:
         """Train on every batch; return the means of loss (by rows) and metric (by weight), as ``fit`` reports them."""
@@ -128,7 +97,7 @@ class _Run:
             rows = order[start : start + batch_size]
             weights = None if part.sample_weight is None else part.sample_weight[rows]
             self.callbacks.on_train_batch_begin(step)
-            logs = self.model.train_on_batch(network.dense_rows(part.X, rows), part.y[rows], weights, return_dict=True)
+            logs = self.model.train_on_batch(network.as_dense(part.features(rows)), part.y[rows], weights, return_dict=True)
             self.callbacks.on_train_batch_end(step, logs)
             for name, value in sorted(logs.items(), key=lambda item: item[0] != "loss"):  # the loss first
                 share = len(rows) if name == "loss" or weights is None else float(weights.sum())
@@ -140,10 +109,10 @@ class _Run:
 
     def _evaluate(self, part: Part) -> dict[str, float]:
         """Return loss and metric of a part, all of it at once: the weighted mean does not depend on batches."""
-        outputs = network.outputs(self.model, part.X)
-        metric = make_metric(self.lane.task, self.output)
+        outputs = network.outputs(self.model, part.features())
+        metric = make_metric(self.lane.task, self.lane.output)
         metric.update_state(part.y, outputs, sample_weight=part.sample_weight)
-        loss = float(make_loss(self.output.loss, self.hyperparameters["dtype"])(part.y, outputs, part.sample_weight))
+        loss = float(make_loss(self.lane.output.loss, self.hyperparameters["dtype"])(part.y, outputs, part.sample_weight))
         return {"loss": loss + float(sum(self.model.losses)), metric.name: float(metric.result())}
 
     def _watch(self, loss: float) -> bool:
@@ -152,10 +121,11 @@ class _Run:
             self.best_weights = self.model.get_weights()
         return not stop
 
-    def stop(self) -> None:
-        if not self.active:
+    def stop(self, i: int) -> None:
+        """End the training, if it has not ended."""
+        if not self.active[0]:
             return
-        self.active = False
+        self.active[0] = False
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
         else:  # the averages of an optimizer that averages weights
@@ -164,5 +134,11 @@ class _Run:
         self.non_finite |= not all(np.isfinite(weight).all() for weight in self.model.get_weights())
         self.callbacks.on_train_end()
 
-    def result(self) -> TrainedLane:
-        return TrainedLane(self.model, self.history, self.epoch, self.non_finite)
+    def outputs(self, i: int, X: Any) -> np.ndarray:
+        """Return the outputs (n, k) with the present weights."""
+        return network.outputs(self.model, X)
+
+    def results(self) -> list[TrainedLane]:
+        """Return the trained lane."""
+        model = self.model
+        return [TrainedLane(lambda: model, self.history, self.epoch, self.non_finite)]

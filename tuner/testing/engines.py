@@ -23,6 +23,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"hidden_layers": 0},
     {"kernel_initializer": "random_uniform", "initializer_scale": 0.1},
     {"batch_normalization": "before"},
+    {"batch_normalization": "before", "dtype": "float64"},
     {"batch_normalization": "after"},
     {"dropout": 0.3},
     {"residual": True, "hidden_layers": 3},
@@ -43,6 +44,21 @@ OPTIONS: list[dict[str, Any]] = [
     {"batch_size": 1000},
     {"dtype": "float64"},
 ]
+
+
+def assert_same_weights(a: keras.Model, b: keras.Model) -> None:
+    """Assert that two networks of one structure have the same weights within float32.
+
+    Two kinds of variables are left out. The counters of random masks are set anew in every epoch. And a bias in front
+    of a batch normalisation is cancelled by it: in float32 its gradient is rounding, which Adam makes as large as any;
+    float64 is compared in full.
+    """
+    layers = {layer.name for layer in a.layers}
+    for x, y in zip(a.variables, b.variables, strict=True):
+        layer, _, name = x.path.rpartition("/")
+        cancelled = name == "bias" and f"{layer}_normalization" in layers and x.dtype == "float32"
+        if name != "seed_generator_state" and not cancelled:
+            np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=_RTOL, atol=_ATOL, err_msg=x.path)
 
 
 class EngineTestCase:
@@ -69,8 +85,7 @@ class EngineTestCase:
         assert a.history.keys() == b.history.keys()
         for name in a.history:
             np.testing.assert_allclose(a.history[name], b.history[name], rtol=_RTOL, atol=_ATOL, err_msg=name)
-        for x, y in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
-            np.testing.assert_allclose(x, y, rtol=_RTOL, atol=_ATOL)
+        assert_same_weights(a.model, b.model)
 
     @pytest.mark.parametrize("params", OPTIONS, ids=str)
     def test_a_lane_is_trained_as_keras_fit_trains_it(self, engine: Engine, params: dict[str, Any]) -> None:
@@ -101,9 +116,7 @@ class EngineTestCase:
                 )
                 losses += fitted.history["loss"]
         np.testing.assert_allclose(trained.history["loss"], losses, rtol=_RTOL)
-        for ours, theirs in zip(trained.model.get_weights(), model.get_weights(), strict=True):
-            if ours.dtype.kind == "f":  # the counters of random masks are set anew in every epoch
-                np.testing.assert_allclose(ours, theirs, rtol=_RTOL, atol=_ATOL)
+        assert_same_weights(trained.model, model)
 
     @pytest.mark.parametrize("params", [{}, {"dropout": 0.3, "batch_normalization": "before"}], ids=str)
     def test_lanes_do_not_know_of_each_other(self, engine: Engine, params: dict[str, Any]) -> None:
@@ -176,7 +189,7 @@ class EngineTestCase:
         [trained] = engine.train([lane])
         losses = trained.history["val_loss"]
         assert len(losses) < 60 and np.argmin(losses) < len(losses) - 1
-        outputs = network.outputs(trained.model, lane.validation.X)
+        outputs = network.outputs(trained.model, lane.validation.features())
         loss = float(keras.ops.mean(keras.losses.categorical_crossentropy(lane.validation.y, outputs)))
         assert loss == pytest.approx(min(losses), rel=1e-4)
 
@@ -208,9 +221,8 @@ class EngineTestCase:
         lane = self.lane()
         assert lane.test is not None
         [trained] = engine.train([lane])
-        outputs = network.outputs(trained.model, lane.test.X)
+        outputs = network.outputs(trained.model, lane.test.features())
         loss = float(keras.ops.mean(keras.losses.categorical_crossentropy(lane.test.y, outputs)))
         assert trained.history["test_loss"][-1] == pytest.approx(loss, rel=1e-4)
         [without] = engine.train([replace(lane, test=None)])
-        for x, y in zip(trained.model.get_weights(), without.model.get_weights(), strict=True):
-            np.testing.assert_array_equal(x, y)
+        assert_same_weights(trained.model, without.model)

@@ -1,0 +1,129 @@
+"""Five folds of MNIST as lanes: how fast against ``keras.Model.fit`` fold by fold, and how near to the cores' limit?"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from measuring import FOLDS, check_losses, compiling, fold_lanes, keras_fit, scaled, timed, told, train
+from table import Row, speedup
+
+from tuner.backend import tensorflow as tf
+
+pytestmark = pytest.mark.benchmark
+
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """A network, and how to train it.
+
+    Parameters
+    ----------
+    units : int
+    activation, optimizer : str
+    batch_size, epochs : int
+    keras_rows : int
+        How many of the 60,000 rows ``fit`` is given; its time is scaled to all.
+    times : float
+        The target.
+    """
+
+    units: int
+    activation: str
+    optimizer: str
+    batch_size: int
+    epochs: int
+    keras_rows: int
+    times: float
+
+    def __str__(self):
+        optimizer = {"adam": "Adam", "sgd": "SGD"}[self.optimizer]
+        return f"MNIST 784-{self.units}-10, batch size {self.batch_size}, {FOLDS} folds, {optimizer}"
+
+    def lanes(self, X, y):
+        return fold_lanes(
+            X,
+            y,
+            units=(self.units,),
+            activation=self.activation,
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+        )
+
+
+def seconds_per_epoch(lanes):
+    """Return the median seconds of an epoch of all lanes, and what compiling the first call took."""
+    with compiling() as compiled:
+        train(lanes)
+    return np.median([timed(train, lanes)[0] for _ in range(REPEATS)]) / lanes[0].epochs, compiled
+
+
+def compare(work, X, y, record):
+    """Record our speed against ``fit`` after the losses were found equal; return the row."""
+    X, y = X[: scaled(len(X), least=500)], y[: scaled(len(y), least=500)]
+    rows = min(work.keras_rows, len(X))
+    sample = work.lanes(X[:rows], y[:rows])
+    fits = [keras_fit(lane) for lane in sample]
+    equal = check_losses(train(sample), fits)
+    theirs = sum(fit.epoch_seconds for fit in fits) * len(X) / rows
+    ours, compiled = seconds_per_epoch(work.lanes(X, y))
+    remark = f"warm; the first call compiles, {told(compiled)}; first epochs of fit, which trace, are left out"
+    if rows < len(X):
+        remark += f"; fit sees {rows} of the {len(X)} rows, and its time is scaled to all"
+    row = speedup(str(work), "Keras fit", "s per epoch", float(ours), theirs, work.times, equal=equal, remark=remark)
+    record(row)
+    return row
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_single_rows(mnist, record, optimizer):
+    row = compare(Work(25, "sigmoid", optimizer, batch_size=1, epochs=2, keras_rows=2500, times=80), *mnist, record)
+    assert row.ratio > 1
+
+
+def test_small_network(mnist, record):
+    row = compare(Work(128, "relu", "adam", batch_size=128, epochs=3, keras_rows=60_000, times=4), *mnist, record)
+    assert row.ratio > 1
+
+
+def test_large_network(mnist, record):
+    row = compare(Work(512, "relu", "adam", batch_size=128, epochs=3, keras_rows=60_000, times=2.5), *mnist, record)
+    rows = scaled(60_000, least=500) * (FOLDS - 1)  # of all folds together: each trains on all but one part
+    ours = training_operations(rows, (784, 512, 10)) / row.ours / 1e9
+    rates = sgemm_rates()
+    library = max(rates, key=rates.get)
+    share = ours / rates[library]
+    record(
+        Row(
+            row.work,
+            f"sgemm rate of the machine ({library})",
+            "GFLOP/s",
+            ours,
+            rates[library],
+            share,
+            target="≥ 65 %",
+            met=share >= 0.65,
+            remark="forward pass and gradients only, none for the inputs of the first "
+            "layer; best of 10 products of 2048 x 2048",
+        )
+    )
+    assert row.ratio > 1
+
+
+def training_operations(rows, widths):
+    """Count the floating-point operations of an epoch: forward, weight gradients, and the input gradients but one's."""
+    return sum(2 * rows * m * k * (2 if layer == 0 else 3) for layer, (m, k) in enumerate(pairwise(widths)))
+
+
+def sgemm_rates(n=2048, repeats=10):
+    """Return the best GFLOP/s of a product of float32 matrices, by library."""
+    a = np.random.default_rng(0).random((n, n), dtype=np.float32)
+    b = tf.constant(a)
+    products = {"NumPy": lambda: a @ a, "TensorFlow": lambda: (b @ b).numpy()}
+    return {
+        library: 2 * n**3 / min(timed(product)[0] for _ in range(repeats)) / 1e9
+        for library, product in products.items()
+    }

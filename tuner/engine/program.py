@@ -1,0 +1,495 @@
+"""A program: the training of many lanes of one structure as one function of TensorFlow.
+
+Written for one lane, vectorised over all of them: `tf.vectorized_map` turns the update of one network into that of L
+networks, `tf.while_loop` repeats it over the batches of an epoch, and XLA compiles the whole. What differs between
+lanes (weights, rows, rates, seeds) is an argument with a leading axis of length L.
+
+Notations
+---------
+- L lanes; B rows in a batch; S updates in the longest epoch; R rows in all tables together; D dropout layers
+- ``trainable``, ``state``, ``slots``: lists of the lanes' weights, other variables (moving averages, choices) and
+  optimizer variables, each (L, ...)
+- ``X``: (R, ...), all tables one below the other; a lane's part has ``rows``: (L, n), their numbers in X; ``y``:
+  (L, n, k); ``weight``: (L, n); ``count``: (L,), how many of the n are real, the others are padding
+- ``order``: (L, S * B), the positions in the part which the batches visit one after the other
+- ``steps``: (L,), how many updates each lane makes; a lane that has stopped makes none, and stays as it is
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tuner import network
+from tuner.backend import keras, tensorflow as tf
+from tuner.engine.base import Lane
+from tuner.engine.compilation import LANE_NUMBERS, make_loss, metric_function, optimizer_config
+from tuner.engine.vectorizing import VectorizedLayers
+from tuner.hyperparameters import widths
+
+#: How many programs are kept. A program of a small network holds a few megabytes.
+CACHE_SIZE = 32
+
+# Rows at a time, over all lanes, when a part is measured.
+_MEASURED_ROWS = 8192
+
+
+@dataclass
+class Statistics:
+    """What this process has spent on programs: how many it has traced and compiled, and the seconds for both."""
+
+    traced: int = 0
+    compiled: int = 0
+    seconds: float = 0.0
+
+
+statistics = Statistics()
+
+
+# Structure ------------------------------------------------------------------------------------------------------------
+
+
+def alternatives_of(lane: Lane) -> network.Alternatives | None:
+    """Return the alternatives of which the lane's network is one, if its program can stand for all of them."""
+    given = lane.alternatives
+    return given if given is not None and lane.state is None and given.include(lane.hyperparameters) else None
+
+
+def structure_of(lane: Lane, model: keras.Model | None = None) -> Hashable:
+    """Return what lanes of one program share; the sizes of the data are in `Shape`.
+
+    Parameters
+    ----------
+    lane : Lane
+    model : keras.Model, optional
+        The lane's network, where it is a custom one.
+    """
+    values = lane.hyperparameters
+    shape: tuple[Any, ...]
+    if values["model"] is not None:
+        shape = (values["model"], _canonical(model))
+    else:
+        alternatives = alternatives_of(lane)
+        kind = alternatives or (_identity(values["activation"]), values["batch_normalization"])
+        shape = (widths(values["units"], values["hidden_layers"]), values["residual"], bool(values["dropout"]), kind)
+    cls, config = optimizer_config(values, 1)
+    numbers = tuple(name for name in LANE_NUMBERS if _varies(name, config))
+    fixed = {name: value for name, value in config.items() if name not in (*numbers, "learning_rate", "name")}
+    output = (lane.output.units, _identity(lane.output.activation), _identity(lane.output.loss), lane.output.threshold)
+    return (
+        *(shape, output, lane.task, lane.train.X.shape[1:], values["dtype"], values["batch_size"]),
+        *(cls, json.dumps(fixed, default=repr, sort_keys=True), numbers),
+    )
+
+
+def _varies(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether an optimizer computes with the number; Keras leaves out what a momentum of 0 would do."""
+    return config.get(name) is not None and (name == "weight_decay" or config[name] > 0)
+
+
+def _identity(thing: Any) -> Hashable:
+    """Return what two equal things share though ``clone`` has copied them."""
+    if isinstance(thing, partial):
+        return partial, _identity(thing.func), thing.args, tuple(sorted(thing.keywords.items()))
+    if hasattr(thing, "get_config"):
+        return type(thing), json.dumps(thing.get_config(), default=repr, sort_keys=True)
+    return thing
+
+
+def _canonical(model: Any) -> Hashable:
+    """Return a network's configuration without what lanes may differ in: seeds, initialisers, rates, and names.
+
+    Keras numbers names through; they become numbers in the order of their appearance. A model without a configuration
+    is only equal to itself.
+    """
+    names: dict[str, int] = {}
+
+    def cleaned(thing: Any) -> Any:
+        if isinstance(thing, dict):
+            ours = {k: v for k, v in thing.items() if k != "seed" and not k.endswith("_initializer")}
+            if thing.get("class_name") == "Dropout":
+                ours["config"] = {**ours["config"], "rate": None}
+            return {k: cleaned(v) for k, v in ours.items()}
+        if isinstance(thing, list | tuple):
+            return [cleaned(value) for value in thing]
+        if isinstance(thing, str) and thing in own_names:
+            return names.setdefault(thing, len(names))
+        return thing
+
+    if not isinstance(model, keras.Sequential | keras.models.Functional if hasattr(keras.models, "Functional") else keras.Model):
+        return id(model)
+    own_names = {layer.name for layer in model._flatten_layers()}
+    return json.dumps(cleaned(model.get_config()), default=repr, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that a program is made for.
+
+    Parameters
+    ----------
+    lanes : int
+    rows : int
+        In all tables together.
+    train : int
+        The rows of the longest training part.
+    parts : tuple of (str, int)
+        The prefix and the longest length of the other parts.
+    batch_size : int
+    padded : bool
+        Whether any lane's last batch may not be full.
+    """
+
+    lanes: int
+    rows: int
+    train: int
+    parts: tuple[tuple[str, int], ...]
+    batch_size: int
+    padded: bool
+
+    @classmethod
+    def of(cls, lanes: Sequence[Lane], rows: int) -> Shape:
+        """Return the shape for some lanes, with room for folds that are a little longer."""
+        longest = max(len(lane.train) for lane in lanes)
+        batch_size = min(lanes[0].hyperparameters["batch_size"], longest)
+        lengths: dict[str, int] = {}
+        for lane in lanes:
+            for prefix, part in lane.parts.items():
+                lengths[prefix] = max(lengths.get(prefix, 0), _roomy(len(part)))
+        return cls(
+            lanes=len(lanes),
+            rows=_roomy(rows),
+            train=_roomy(longest),
+            parts=tuple(sorted(lengths.items())),
+            batch_size=batch_size,
+            padded=any(len(lane.train) % batch_size for lane in lanes),
+        )
+
+    def holds(self, other: Shape) -> bool:
+        """Whether a program of this shape serves the other without computing for more than twice the lanes."""
+        mine, theirs = dict(self.parts), dict(other.parts)
+        return (
+            other.lanes <= self.lanes <= 2 * other.lanes
+            and other.batch_size == self.batch_size
+            and other.padded <= self.padded
+            and mine.keys() == theirs.keys()
+            and all(theirs[name] <= mine[name] <= 2 * theirs[name] for name in mine)
+            and all(getattr(other, n) <= getattr(self, n) <= 2 * getattr(other, n) for n in ("rows", "train"))
+        )
+
+    @property
+    def steps(self) -> int:
+        """The most updates in an epoch."""
+        return -(-self.train // self.batch_size)
+
+
+def _roomy(n: int) -> int:
+    """Round up to four binary digits, 6 % or less."""
+    unit = 1 << max(0, n.bit_length() - 5)
+    return -(-n // unit) * unit
+
+
+def measured_rows(lanes: int, length: int) -> int:
+    """Return how many rows of a part are measured at a time."""
+    return min(length, max(1, _MEASURED_ROWS // lanes))
+
+
+# Programs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Arguments:
+    """What a program is called with beside the variables; see Notations. All but `X` are (L, ...)."""
+
+    X: Any
+    train: dict[str, Any]
+    order: Any
+    rates: Any
+    numbers: dict[str, Any]
+    dropout: Any
+    mask_seeds: Any
+    steps: Any
+    parts: dict[str, dict[str, Any]]
+
+
+class Program:
+    """One compiled structure of one shape.
+
+    Parameters
+    ----------
+    lane : Lane
+        One of those that it is made for.
+    shape : Shape
+    compiled : bool
+        Whether XLA compiles it; a graph that is run as it is costs less to make and more to run.
+
+    Raises
+    ------
+    NotImplementedError
+        If the network cannot be vectorised.
+    """
+
+    def __init__(self, lane: Lane, shape: Shape, *, compiled: bool):
+        self.shape = shape
+        self.alternatives = alternatives_of(lane)
+        self.dtype = lane.hyperparameters["dtype"]
+        values = lane.hyperparameters
+        self.template = network.build(values, lane.train.X.shape[1:], lane.output, lane.seed, self.alternatives)
+        self.layers = VectorizedLayers(self.template)
+        cls, config = optimizer_config(values, 1)
+        self.numbers = [name for name in LANE_NUMBERS if _varies(name, config)]
+        with network.precision(self.dtype):
+            self.optimizer = _optimizer_in_lanes(cls, {**config, "learning_rate": 1.0}, self.template)
+        self.loss = make_loss(lane.output.loss, self.dtype)
+        self.metric_name, self.metric = metric_function(lane.task, lane.output)
+        self.trainable = self.template.trainable_variables
+        self.state = self.template.non_trainable_variables
+        self.slots = [v for v in self.optimizer.variables if v is not self.optimizer._learning_rate]
+        self.defaults = [[np.asarray(v) for v in part] for part in (self.trainable, self.state, self.slots)]
+        if values["model"] is not None or not isinstance(lane.output.loss, str):
+            self._check_rows_are_independent(lane)
+        self._epoch = tf.function(self._train_epoch, jit_compile=compiled, autograph=False)
+        self._forward = tf.function(self._infer, autograph=False, reduce_retracing=True)
+        self._compiled = compiled
+        self._made = False
+
+    def epoch(self, variables: Any, arguments: Arguments) -> tuple[Any, dict[str, np.ndarray]]:
+        """Train every lane for an epoch.
+
+        Returns
+        -------
+        variables : as given
+        measured : dict of str to array of shape (L, 2)
+            Loss and metric of the training part (``""``) and of the others, by their prefix.
+        """
+        given = vars(arguments)
+        with network.precision(self.dtype):
+            if not self._made:
+                self._make(variables, given)
+            variables, measured = self._epoch(variables, given)
+        return variables, {name: values.numpy() for name, values in measured.items()}
+
+    def outputs(self, trainable: Sequence[Any], state: Sequence[Any], X: np.ndarray) -> np.ndarray:
+        """Return the outputs (n, k) of one lane."""
+        with network.precision(self.dtype):
+            return self._forward(list(trainable), list(state), X).numpy()
+
+    def _make(self, variables: Any, given: dict[str, Any]) -> None:
+        """Trace, and compile by a call without updates, so that it is known what that costs."""
+        start = time.perf_counter()
+        self._epoch.get_concrete_function(variables, given)
+        if self._compiled:
+            idle = {**given, "steps": tf.zeros_like(given["steps"])}
+            idle["parts"] = {k: {**part, "count": tf.zeros_like(part["count"])} for k, part in given["parts"].items()}
+            self._epoch(variables, idle)
+            statistics.compiled += 1
+        self._made = True
+        statistics.seconds += time.perf_counter() - start
+
+    # What is traced ---------------------------------------------------------------------------------------------------
+
+    def _train_epoch(self, variables: Any, given: Any) -> Any:
+        statistics.traced += 1
+        size, lanes = self.shape.batch_size, self.shape.lanes
+        train = given["train"]
+
+        def body(step: Any, variables: Any, sums: Any) -> Any:
+            positions = tf.slice(given["order"], [0, step * size], [lanes, size])
+            real = step * size + tf.range(size) < train["count"][:, None]
+            batch = {
+                "X": tf.gather(given["X"], tf.gather(train["rows"], positions, batch_dims=1)),
+                "y": tf.gather(train["y"], positions, batch_dims=1),
+                "weight": tf.gather(train["weight"], positions, batch_dims=1) * tf.cast(real, self.dtype),
+                "real": tf.cast(real, self.dtype),
+                "rate": given["rates"][:, step],
+                "on": step < given["steps"],
+                **{name: given[name] for name in ("numbers", "dropout", "mask_seeds")},
+            }
+            variables, added = tf.vectorized_map(
+                partial(self._update, step), (variables, batch), fallback_to_while_loop=False
+            )
+            return step + 1, variables, sums + added
+
+        last = tf.reduce_max(given["steps"])
+        sums = tf.zeros((lanes, 4), self.dtype)
+        _, variables, sums = tf.while_loop(lambda step, *_: step < last, body, (0, variables, sums))
+        measured = {"": tf.math.divide_no_nan(sums[:, 0::2], sums[:, 1::2])}
+        for prefix, part in given["parts"].items():
+            measured[prefix] = self._measure(variables, given["X"], part)
+        return variables, measured
+
+    def _update(self, step: Any, given: Any) -> Any:
+        """Make one update of one lane; return its variables, and what it adds to the sums of its epoch."""
+        (trainable, state, slots), batch = given
+        layers = self.layers.given(
+            valid=batch["real"] if self.shape.padded else None,
+            rates=batch["dropout"],
+            seeds=batch["mask_seeds"],
+            step=step,
+        )
+        with tf.GradientTape() as tape, layers:
+            tape.watch(trainable)
+            outputs, new_state, losses = self.template.stateless_call(
+                trainable, state, batch["X"], training=True, return_losses=True
+            )
+            loss = tf.add_n([self.loss(batch["y"], outputs, batch["weight"]), *losses])
+        gradients = tape.gradient(loss, trainable)
+        new_trainable, new_slots = self._apply(trainable, slots, gradients, batch["rate"], batch["numbers"])
+        old, new = (trainable, state, slots), (new_trainable, new_state, new_slots)
+        variables = tf.nest.map_structure(lambda a, b: tf.where(batch["on"], a, b), new, old)
+        # Loss and metric as `fit` reports them: the mean of the batches' losses, each counted by its rows, and the
+        # mean of the metric over the rows by their weights.
+        rows, weight = tf.reduce_sum(batch["real"]), tf.reduce_sum(batch["weight"])
+        metric = tf.reduce_sum(self._metric(batch["y"], outputs) * batch["weight"])
+        added = tf.stack([loss * rows, rows, metric, weight])
+        return variables, tf.where(batch["on"], added, tf.zeros_like(added))
+
+    def _apply(self, trainable: Any, slots: Any, gradients: Any, rate: Any, numbers: Any) -> tuple[list[Any], list[Any]]:
+        """Return weights and optimizer variables after the optimizer's update."""
+        mapping = [*zip(self.trainable, trainable, strict=True), *zip(self.slots, slots, strict=True)]
+        mapping.append((self.optimizer._learning_rate, tf.cast(rate, self.optimizer._learning_rate.dtype)))
+        for name in self.numbers:
+            setattr(self.optimizer, name, _LaneNumber(numbers[name]))
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            self.optimizer.apply(gradients)
+        current = scope.get_current_value
+        return [current(v) for v in self.trainable], [current(v) for v in self.slots]
+
+    def _measure(self, variables: Any, X: Any, part: Any) -> Any:
+        """Return loss and metric (L, 2) of a part."""
+        lanes, length = part["rows"].shape
+        size = measured_rows(lanes, length)
+
+        def body(chunk: Any, sums: Any) -> Any:
+            here = {
+                name: tf.slice(v, [0, chunk * size, 0][: len(v.shape)], [lanes, size, *v.shape[2:]])
+                for name, v in part.items()
+                if name != "count"
+            }
+            real = tf.cast(chunk * size + tf.range(size) < part["count"][:, None], self.dtype)
+            batch = (tf.gather(X, here["rows"]), here["y"], here["weight"] * real)
+            added = tf.vectorized_map(self._evaluate, (variables[:2], batch), fallback_to_while_loop=False)
+            return chunk + 1, sums + added
+
+        last = -(-tf.reduce_max(part["count"]) // size)
+        start = (0, tf.zeros((lanes, 3), self.dtype))
+        _, sums = tf.while_loop(lambda chunk, _: chunk < last, body, start)
+        losses = tf.vectorized_map(self._penalties, variables[:2], fallback_to_while_loop=False)
+        means = tf.math.divide_no_nan(sums[:, :2], sums[:, 2:])
+        return means + tf.stack([losses, tf.zeros_like(losses)], axis=1)
+
+    def _evaluate(self, given: Any) -> Any:
+        """Return the weighted sums of loss and metric, and the weight, of some rows of one lane."""
+        (trainable, state), (X, y, weight) = given
+        outputs, _ = self.template.stateless_call(trainable, state, X, training=False)
+        total = tf.reduce_sum(weight)
+        return tf.stack(
+            [self.loss(y, outputs, weight) * total, tf.reduce_sum(self._metric(y, outputs) * weight), total]
+        )
+
+    def _penalties(self, given: Any) -> Any:
+        """Return the sum of the losses that layers add, for one lane."""
+        trainable, state = given
+        mapping = zip([*self.trainable, *self.state], [*trainable, *state], strict=True)
+        with keras.StatelessScope(state_mapping=list(mapping)):
+            return tf.add_n([tf.zeros((), self.dtype), *(tf.cast(v, self.dtype) for v in self.template.losses)])
+
+    def _metric(self, y: Any, outputs: Any) -> Any:
+        return tf.cast(tf.reshape(self.metric(y, outputs), [-1]), self.dtype)
+
+    def _infer(self, trainable: Any, state: Any, X: Any) -> Any:
+        return self.template.stateless_call(trainable, state, X, training=False)[0]
+
+    def _check_rows_are_independent(self, lane: Lane) -> None:
+        """Refuse a network or loss through which the padding of a batch would reach its real rows."""
+        if not self.shape.padded:
+            return
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(4, *lane.train.X.shape[1:])).astype(self.dtype)
+        real = np.array([1, 1, 1, 0], self.dtype)
+        y, rates = lane.train.y[np.arange(4) % len(lane.train)], np.zeros(self.layers.n_dropouts, self.dtype)
+        results = []
+        with network.precision(self.dtype):
+            for padding in (X[3], X[3] + 1):
+                X[3] = padding
+                seeds = tf.zeros(self.layers.n_dropouts, tf.int32)
+                with self.layers.given(valid=tf.constant(real), rates=rates, seeds=seeds, step=tf.constant(0)):
+                    outputs, state, losses = self.template.stateless_call(
+                        self.trainable, self.state, tf.constant(X), training=True, return_losses=True
+                    )
+                results.append([outputs[:3], *state, *losses, self.loss(y, outputs, real)])
+        if not all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*results, strict=True)):
+            raise NotImplementedError("the rows of a batch act on each other in a way that is not batch normalisation")
+
+
+class _LaneNumber:
+    """A number above 0 to Python, which decides by it what to trace; a lane's own tensor to TensorFlow."""
+
+    def __init__(self, tensor: Any):
+        self.tensor = tensor
+        self.dtype = tensor.dtype
+
+    def __gt__(self, other: float) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
+        return self.tensor if dtype is None else tf.cast(self.tensor, dtype)
+
+
+def _optimizer_in_lanes(cls: type, config: dict[str, Any], model: keras.Model) -> keras.optimizers.Optimizer:
+    """Make an optimizer that updates plain tensors inside a ``keras.StatelessScope``.
+
+    Keras's optimizers for TensorFlow update ``tf.Variable``, through a distribution strategy. The class that they share
+    with the other backends updates whatever the scope holds; so its methods take the place of the others.
+    """
+    for_tensorflow = keras.optimizers.Optimizer.__mro__[1]
+    overridden = ("assign", "assign_add", "assign_sub", "_apply_weight_decay", "_backend_update_step")
+    overridden += ("_overwrite_model_variables_with_average_value", "_backend_increment_gradient_accumulators")
+
+    def general(name: str) -> Callable[..., Any]:
+        return lambda self, *args, **kwargs: getattr(super(for_tensorflow, self), name)(*args, **kwargs)
+
+    methods: dict[str, Any] = {name: general(name) for name in overridden}
+    methods["_var_key"] = lambda self, variable: id(variable)
+    methods["add_variable_from_reference"] = _noting_owner
+    in_lanes = type(cls.__name__, (cls,), methods)
+    optimizer = in_lanes(**{name: value for name, value in config.items()})
+    optimizer._owners = {}
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _noting_owner(self: Any, reference_variable: Any, *args: Any, **kwargs: Any) -> Any:
+    """Make an optimizer variable, and note which weight it belongs to."""
+    variable = super(type(self), self).add_variable_from_reference(reference_variable, *args, **kwargs)
+    self._owners[id(variable)] = id(reference_variable)
+    return variable
+
+
+# The cache ------------------------------------------------------------------------------------------------------------
+
+_programs: OrderedDict[tuple[Hashable, Shape, bool], Program] = OrderedDict()
+
+
+def program_for(lanes: Sequence[Lane], structure: Hashable, shape: Shape, *, compiled: bool) -> Program:
+    """Return a program for lanes of one structure: one that there is, if it fits, or a new one."""
+    for key, program in _programs.items():
+        if key[0] == structure and key[2] == compiled and key[1].holds(shape):
+            _programs.move_to_end(key)
+            return program
+    program = _programs[structure, shape, compiled] = Program(lanes[0], shape, compiled=compiled)
+    while len(_programs) > CACHE_SIZE:
+        _programs.popitem(last=False)
+    return program

@@ -1,0 +1,482 @@
+"""The stacked engine: lanes of one structure train together as one program.
+
+A program advances by an epoch at a call (`tuner.engine.program`); in between this module hears the losses, keeps the
+histories, watches for early stopping, and hands out the batch orders of the next epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tuner import network, seeds
+from tuner.backend import keras, tensorflow as tf
+from tuner.engine.base import Crew, EarlyStopper, Engine, History, Lane, Part, TrainedLane, record
+from tuner.engine.compilation import compile_model, learning_rates, optimizer_config, set_optimizer_values
+from tuner.engine.keras import KerasCrew
+from tuner.engine.program import Arguments, Program, Shape, measured_rows, program_for, structure_of
+from tuner.errors import HyperparameterError
+from tuner.hyperparameters import widths
+
+#: Bytes of data and variables that the lanes of one program may hold.
+MEMORY_BUDGET = 2**30
+
+#: Bytes of weights, optimizer variables and gradients up to which more lanes make a step cheaper: what a step touches
+#: then stays in the processor's cache (digits, 64-64: 18 us a lane and step with 5 lanes, 13 us with 40).
+CACHE_BUDGET = 2**23
+
+#: Updates from which on XLA is worth its half second: it saves about 0.1 ms on each update of a small network, and a
+#: fit is seldom the only one of its structure.
+COMPILED_FROM = 1000
+
+
+class StackedEngine(Engine):
+    """Trains all lanes of one structure in one program.
+
+    Parameters
+    ----------
+    strict : bool, default=False
+        Raise where a network cannot be vectorised, instead of training it with the plain Keras engine.
+    """
+
+    def __init__(self, *, strict: bool = False):
+        self.strict = strict
+
+    def crews(self, lanes: Sequence[Lane]) -> list[tuple[Sequence[int], Crew]]:
+        """Return a crew for each structure, or more where the lanes would need too much memory."""
+        prepared = [_Prepared.of(lane) for lane in lanes]
+        groups: dict[Hashable, list[int]] = {}
+        for i, one in enumerate(prepared):
+            groups.setdefault(one.structure, []).append(i)
+        crews: list[tuple[Sequence[int], Crew]] = []
+        for members in groups.values():
+            most = max(1, MEMORY_BUDGET // max(_bytes(lanes[i]) for i in members))
+            for first in range(0, len(members), most):
+                some = members[first : first + most]
+                crews += self._crew(some, [prepared[i] for i in some])
+        return crews
+
+    def structure(self, lane: Lane) -> Hashable:
+        """Return what lanes of several trials must share to be worth training together; None if it never is."""
+        if lane.hyperparameters["model"] is not None or lane.hyperparameters["callbacks"]:
+            return None
+        return structure_of(lane), lane.hyperparameters["engine"]
+
+    def capacity(self, lane: Lane) -> int:
+        """Return how many such lanes are worth training together."""
+        return min(MEMORY_BUDGET // _bytes(lane), CACHE_BUDGET // max(1, 4 * _weight_bytes(lane)))
+
+    def _crew(self, indices: Sequence[int], prepared: Sequence[_Prepared]) -> list[tuple[Sequence[int], Crew]]:
+        try:
+            with warnings.catch_warnings():
+                # pfor converts some gradients by a loop over lanes where it has nothing better, and says so
+                warnings.simplefilter("ignore")
+                return [(indices, StackedCrew(prepared))]
+        except Exception as error:  # whatever tracing a network raises that was not written for it
+            cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            if self.strict:
+                raise HyperparameterError(
+                    f"engine='stacked' cannot train this network ({cause}): use engine='auto' or 'keras'."
+                ) from error
+            _say_once(prepared[0].lane, cause)
+            return [([i], KerasCrew(one.lane)) for i, one in zip(indices, prepared, strict=True)]
+
+
+_said: set[str] = set()
+
+
+def _say_once(lane: Lane, cause: str) -> None:
+    model = lane.hyperparameters["model"]
+    name = "the network" if model is None else getattr(model, "__name__", type(model).__name__)
+    message = f"{name} is trained with the plain Keras engine, which is slower, for it cannot be vectorised: {cause}"
+    if message not in _said:
+        _said.add(message)
+        warnings.warn(message, UserWarning, stacklevel=2)
+
+
+def _bytes(lane: Lane) -> int:
+    """Return about how much memory a lane needs that shares its table with no other."""
+    features = math.prod(lane.train.X.shape[1:])
+    rows = len(lane.train) + sum(len(part) for part in lane.parts.values())
+    return rows * (features + 16) * np.dtype(lane.hyperparameters["dtype"]).itemsize + 8 * _weight_bytes(lane)
+
+
+def _weight_bytes(lane: Lane) -> int:
+    """Return how much memory the weights of a built-in network need."""
+    values = lane.hyperparameters
+    if values["model"] is not None:
+        return 0
+    sizes = [math.prod(lane.train.X.shape[1:]), *widths(values["units"], values["hidden_layers"]), lane.output.units]
+    weights = sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+    return weights * np.dtype(values["dtype"]).itemsize
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A lane with what tells its structure: the network, where it exists already, and the optimizer's settings."""
+
+    lane: Lane
+    model: keras.Model | None
+    structure: Hashable
+
+    @classmethod
+    def of(cls, lane: Lane) -> _Prepared:
+        values = lane.hyperparameters
+        model = None
+        if lane.state is not None:
+            model = lane.state.model
+        elif values["model"] is not None:
+            model = network.build(values, lane.train.X.shape[1:], lane.output, lane.seed)
+        return cls(lane, model, structure_of(lane, model))
+
+
+class StackedCrew(Crew):
+    """Lanes of one structure while they are trained."""
+
+    def __init__(self, prepared: Sequence[_Prepared]):
+        self.lanes = lanes = [one.lane for one in prepared]
+        self.models = [one.model for one in prepared]
+        self.active = [True] * len(lanes)
+        self.non_finite = [False] * len(lanes)
+        self.epochs = [lane.state.epoch if lane.state else 0 for lane in lanes]
+        self.last_epochs = [epoch + lane.epochs for epoch, lane in zip(self.epochs, lanes, strict=True)]
+        self.histories: list[History] = [
+            {name: list(series) for name, series in lane.state.history.items()} if lane.state else {} for lane in lanes
+        ]
+        self.stoppers = [
+            EarlyStopper(lane.hyperparameters["n_iter_no_change"], lane.hyperparameters["tol"]) for lane in lanes
+        ]
+        tables = _Tables(lanes)
+        shape = Shape.of(lanes, tables.n_rows)
+        updates = max(lane.steps * lane.epochs for lane in lanes)
+        compiled = updates >= COMPILED_FROM or any(lane.alternatives is not None for lane in lanes)
+        self.program = program = program_for(lanes, prepared[0].structure, shape, compiled=compiled)
+        self.width = program.shape.lanes  # idle lanes fill what the program has more
+        self._optimizers = [_OptimizerState.of(lane, program) for lane in lanes]
+        self.variables = self._first_variables()
+        self.best: list[Any] | None = None
+        self.arguments = self._arguments(tables)
+
+    # -- training --------------------------------------------------------------------------------------------------
+
+    def train_epoch(self) -> None:
+        """Train every active lane for an epoch; a lane that has reached its end stops."""
+        arguments = self._next_epoch()
+        self.variables, measured = self.program.epoch(self.variables, arguments)
+        lowest = np.zeros(self.width, dtype=bool)
+        ending = []
+        for i, lane in enumerate(self.lanes):
+            if not self.active[i]:
+                continue
+            logs = {}
+            for prefix in ("", *lane.parts):
+                start = f"{prefix}_" if prefix else ""
+                loss, metric = map(float, measured[prefix][i])
+                logs |= {f"{start}loss": loss, f"{start}{self.program.metric_name}": metric}
+            record(self.histories[i], logs)
+            self.epochs[i] += 1
+            self.non_finite[i] = not (math.isfinite(logs["loss"]) and math.isfinite(logs.get("val_loss", 0.0)))
+            enough = False
+            if lane.validation is not None:
+                lowest[i], enough = self.stoppers[i].update(logs["val_loss"])
+            if self.non_finite[i] or enough or self.epochs[i] == self.last_epochs[i]:
+                ending.append(i)
+        if lowest.any():
+            self._keep(lowest)
+        for i in ending:
+            self.stop(i)
+
+    def stop(self, i: int) -> None:
+        """End the training of lane i, if it has not ended: it makes no more updates."""
+        self.active[i] = False
+
+    def _keep(self, lowest: np.ndarray) -> None:
+        """Keep the weights of the lanes whose validation loss is the lowest so far."""
+        now = [*self.variables[0], *self.variables[1]]
+        if self.best is None:
+            self.best = now
+        else:
+            chosen = [lowest.reshape(-1, *[1] * (value.ndim - 1)) for value in now]
+            self.best = [tf.where(c, a, b) for c, a, b in zip(chosen, now, self.best, strict=True)]
+
+    def _weights(self, i: int) -> tuple[list[Any], list[Any]]:
+        """Return the weights and other variables of the network of lane i, which it keeps if it has stopped."""
+        now = [*self.variables[0], *self.variables[1]]
+        if not self.active[i] and self.best is not None and self.stoppers[i].lowest < np.inf:
+            now = self.best
+        values = [value[i] for value in now]
+        n = len(self.variables[0])
+        return values[:n], values[n:]
+
+    def outputs(self, i: int, X: Any) -> np.ndarray:
+        """Return the outputs (n, k) of lane i with its present weights."""
+        return _outputs(self.program, *self._weights(i), X)
+
+    # -- what goes in ----------------------------------------------------------------------------------------------
+
+    def _first_variables(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return weights, other variables and optimizer variables, the lanes' stacked."""
+        program = self.program
+        weights: list[list[np.ndarray]] = []
+        for lane, model in zip(self.lanes, self.models, strict=True):
+            if model is not None:
+                mine = [np.asarray(v) for v in (*model.trainable_variables, *model.non_trainable_variables)]
+            else:
+                values: dict[int, Any] = network.fresh_values(
+                    program.template, lane.hyperparameters, lane.train.X.shape[1:], lane.output, lane.seed
+                )
+                if program.alternatives is not None:
+                    values |= program.alternatives.choose(program.template, lane.hyperparameters)
+                defaults = zip(program.trainable + program.state, sum(program.defaults[:2], []), strict=True)
+                mine = [np.asarray(values.get(id(v), default), default.dtype) for v, default in defaults]
+            weights.append(mine)
+        n = len(program.trainable)
+        stacked = [self._stack(values) for values in zip(*weights, strict=True)]
+        slots = [self._stack(values) for values in zip(*(o.slots for o in self._optimizers), strict=True)]
+        return stacked[:n], stacked[n:], slots
+
+    def _stack(self, values: Sequence[np.ndarray]) -> Any:
+        """Stack one array for each lane; idle lanes repeat the first."""
+        return tf.constant(np.stack([*values, *[values[0]] * (self.width - len(values))]))
+
+    def _arguments(self, tables: _Tables) -> Arguments:
+        program, shape, dtype = self.program, self.program.shape, self.program.dtype
+        lanes = self.lanes
+        configs = [optimizer.config for optimizer in self._optimizers]
+        numbers = {name: [np.asarray(config[name], dtype) for config in configs] for name in program.numbers}
+        rates = [self._dropout_rates(i) for i in range(len(lanes))]
+        parts = {}
+        for prefix, length in shape.parts:
+            own = [lane.parts.get(prefix) for lane in lanes]
+            size = measured_rows(self.width, length)
+            parts[prefix] = self._part(own, tables, size * math.ceil(length / size))
+        nothing = tf.zeros(0)
+        return Arguments(
+            X=tables.stacked(shape.rows),
+            train=self._part([lane.train for lane in lanes], tables, shape.train),
+            order=nothing,
+            rates=nothing,
+            numbers={name: self._stack(values) for name, values in numbers.items()},
+            dropout=self._stack(rates),
+            mask_seeds=nothing,
+            steps=nothing,
+            parts=parts,
+        )
+
+    def _part(self, own: Sequence[Part | None], tables: _Tables, length: int) -> dict[str, Any]:
+        example = next(part for part in own if part is not None)
+        rows = np.zeros((self.width, length), np.int32)
+        y = np.zeros((self.width, length, *example.y.shape[1:]), example.y.dtype)
+        weight = np.zeros((self.width, length), self.program.dtype)
+        count = np.zeros(self.width, np.int32)
+        for i, part in enumerate(own):
+            if part is not None:
+                n = count[i] = len(part)
+                rows[i, :n] = tables.numbers(part)
+                y[i, :n] = part.y
+                weight[i, :n] = 1 if part.sample_weight is None else part.sample_weight
+        return {name: tf.constant(v) for name, v in (("rows", rows), ("y", y), ("weight", weight), ("count", count))}
+
+    def _dropout_rates(self, i: int) -> np.ndarray:
+        n, model = self.program.layers.n_dropouts, self.models[i]
+        if model is not None:
+            return np.asarray(self.program.layers.rates(model), self.program.dtype)
+        return np.full(n, self.lanes[i].hyperparameters["dropout"], self.program.dtype)
+
+    def _next_epoch(self) -> Arguments:
+        """Return the arguments with what belongs to the epoch: orders, rates and seeds."""
+        shape, dtype = self.program.shape, self.program.dtype
+        size = shape.batch_size
+        order = np.zeros((self.width, shape.steps * size), np.int32)
+        rates = np.zeros((self.width, shape.steps), dtype)
+        steps = np.zeros(self.width, np.int32)
+        mask_seeds = np.zeros((self.width, self.program.layers.n_dropouts), np.int32)
+        for i, lane in enumerate(self.lanes):
+            if not self.active[i]:
+                continue
+            n, epoch = len(lane.train), self.epochs[i]
+            shuffled = lane.hyperparameters["shuffle"]
+            order[i, :n] = seeds.batch_order(lane.seed, epoch, n) if shuffled else np.arange(n)
+            steps[i] = lane.steps
+            rates[i, : lane.steps] = self._optimizers[i].next_rates(lane.steps)
+            mask_seeds[i] = [seeds.mask_seed(lane.seed, layer, epoch) for layer in range(mask_seeds.shape[1])]
+        values = {"order": order, "rates": rates, "steps": steps, "mask_seeds": mask_seeds}
+        for name, value in values.items():
+            setattr(self.arguments, name, tf.constant(value))
+        return self.arguments
+
+    # -- what comes out --------------------------------------------------------------------------------------------
+
+    def results(self) -> list[TrainedLane]:
+        """Return the trained lanes."""
+        slots = [value.numpy() for value in self.variables[2]]
+        results = []
+        for i, lane in enumerate(self.lanes):
+            trainable, state = ([value.numpy() for value in values] for values in self._weights(i))
+            optimizer = self._optimizers[i]
+            mine = [value[i].copy() for value in slots]
+            if lane.validation is None:
+                trainable = optimizer.averaged(trainable, mine)
+            finite = all(np.isfinite(value).all() for value in (*trainable, *state) if value.dtype.kind == "f")
+            make_model = partial(
+                _make_model,
+                *(self.program, lane.hyperparameters, lane.task, lane.output, lane.seed, lane.train.X.shape[1:]),
+                *(lane.steps, self.models[i], bool(lane.state and lane.state.keep_optimizer)),
+                *(trainable, state, mine, optimizer.last_rate),
+            )
+            trained = TrainedLane(
+                make_model=make_model,
+                history=self.histories[i],
+                epoch=self.epochs[i],
+                non_finite=self.non_finite[i] or not finite,
+                forward=partial(_outputs, self.program, trainable, state),
+            )
+            if lane.state is not None:
+                trained.model  # noqa: B018 - the model is trained on in place
+            results.append(trained)
+        return results
+
+
+class _Tables:
+    """The tables of some lanes, each once, as if they lay one below the other."""
+
+    def __init__(self, lanes: Sequence[Lane]):
+        self._tables: list[Any] = []
+        self._first: list[int] = []
+        self._known: dict[int, int] = {}
+        self.n_rows = 0
+        for lane in lanes:
+            for part in (lane.train, *lane.parts.values()):
+                if id(part.X) not in self._known:
+                    self._known[id(part.X)] = self._add(part.X)
+
+    def _add(self, X: Any) -> int:
+        for i, table in enumerate(self._tables):  # trials that differ only in their networks have equal folds
+            if _equal(table, X):
+                return i
+        self._tables.append(X)
+        self._first.append(self.n_rows)
+        self.n_rows += X.shape[0]
+        return len(self._tables) - 1
+
+    def numbers(self, part: Part) -> np.ndarray:
+        """Return the rows of a part, counted over all tables."""
+        return self._first[self._known[id(part.X)]] + part.row_numbers
+
+    def stacked(self, rows: int) -> Any:
+        """Return all tables as one tensor of that many rows."""
+        example = self._tables[0]
+        X = np.zeros((rows, *example.shape[1:]), example.dtype)
+        for first, table in zip(self._first, self._tables, strict=True):
+            X[first : first + table.shape[0]] = network.as_dense(table)
+        return tf.constant(X)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if a.shape != b.shape or not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)):
+        return False
+    return np.array_equal(a[:1], b[:1]) and np.array_equal(a, b)
+
+
+class _OptimizerState:
+    """Where a lane's optimizer stands.
+
+    Attributes
+    ----------
+    config : dict
+        The optimizer's configuration; its ``learning_rate`` is a number or a schedule.
+    slots : list of array
+        The values of its variables without the learning rate.
+    last_rate : float
+        The rate of the latest update.
+    """
+
+    def __init__(self, config: dict[str, Any], slots: list[np.ndarray], program: Program):
+        self.config = config
+        self.slots = slots
+        self.last_rate = math.nan if callable(config["learning_rate"]) else config["learning_rate"]
+        self._program = program
+        self._iterations = int(slots[0])
+
+    @classmethod
+    def of(cls, lane: Lane, program: Program) -> _OptimizerState:
+        """Return the state of a fresh optimizer, or of that with which the lane goes on."""
+        values, state = lane.hyperparameters, lane.state
+        _, config = optimizer_config(values, lane.steps * values["epochs"])
+        slots = program.defaults[2]
+        if state is not None and state.keep_optimizer:
+            optimizer = state.model.optimizer
+            rate = optimizer._learning_rate  # a variable or a schedule
+            config["learning_rate"] = rate if callable(rate) else float(rate)
+            slots = [np.asarray(v) for v in optimizer.variables if v is not rate]
+        elif state is not None and state.optimizer_values is not None:
+            slots = list(state.optimizer_values)
+            if len(slots) > len(program.slots):  # the rate is a variable, the second one
+                config["learning_rate"] = float(slots.pop(1))
+        return cls(config, slots, program)
+
+    def next_rates(self, n: int) -> np.ndarray:
+        """Return the learning rates (n,) of the next updates."""
+        rates = learning_rates(self.config["learning_rate"], self._iterations, n)
+        self._iterations += n
+        self.last_rate = float(rates[-1])
+        return rates
+
+    def averaged(self, trainable: list[np.ndarray], slots: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the weights, or their moving averages where the optimizer keeps these."""
+        if not self.config["use_ema"]:
+            return trainable
+        values = {id(v): value for v, value in zip(self._program.slots, slots, strict=True)}
+        return [values[id(v)] for v in self._program.optimizer._model_variables_moving_average]
+
+
+def _outputs(program: Program, trainable: Sequence[Any], state: Sequence[Any], X: Any, batch_size: int = 4096) -> Any:
+    """Return the outputs (n, k) for any number of rows."""
+    starts = range(0, X.shape[0], batch_size)
+    chunks = (network.as_dense(X[start : start + batch_size]) for start in starts)
+    return np.concatenate([program.outputs(trainable, state, chunk) for chunk in chunks])
+
+
+def _make_model(
+    program: Program,
+    hyperparameters: Any,
+    task: str,
+    output: network.Output,
+    seed: int,
+    input_shape: Sequence[int],
+    steps: int,
+    model: keras.Model | None,
+    keep_optimizer: bool,
+    trainable: Sequence[np.ndarray],
+    state: Sequence[np.ndarray],
+    slots: Sequence[np.ndarray],
+    rate: float,
+) -> keras.Model:
+    """Return a lane's network, compiled, with its weights and its optimizer's variables."""
+    if model is None:
+        model = network.build(hyperparameters, input_shape, output, seed)
+    unused: set[int] = set()
+    if program.alternatives is not None:
+        unused = program.alternatives.unused(program.template, hyperparameters)
+    for variables, own, values in (
+        (model.trainable_variables, program.trainable, trainable),
+        (model.non_trainable_variables, program.state, state),
+    ):
+        used = [value for v, value in zip(own, values, strict=True) if id(v) not in unused]
+        for variable, value in zip(variables, used, strict=True):
+            variable.assign(value)
+    with network.precision(hyperparameters["dtype"]):
+        if not keep_optimizer:
+            compile_model(model, hyperparameters, task, output, steps)
+        optimizer = model.optimizer
+        optimizer.build(model.trainable_variables)
+        owners = program.optimizer._owners
+        rest = iter([s for v, s in zip(program.slots, slots, strict=True) if owners.get(id(v)) not in unused])
+        set_optimizer_values(model, [rate if v is optimizer._learning_rate else next(rest) for v in optimizer.variables])
+    return model

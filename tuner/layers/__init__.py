@@ -1,0 +1,5 @@
+"""Layers that Keras lacks."""
+
+from tuner.layers.choices import ELEMENTWISE, ChosenActivation, OptionalNormalization
+
+__all__ = ["ELEMENTWISE", "ChosenActivation", "OptionalNormalization"]

@@ -1,0 +1,74 @@
+"""Layers whose kind is a value: what is structure in an ordinary network is data here.
+
+Networks that differ only in activation and batch normalisation can so be lanes of one program, which is compiled once
+instead of once for every combination. Every lane pays for all candidates; they are elementwise, and cheap beside a
+compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tuner.backend import keras, tensorflow as tf
+
+#: The activations of Keras that map every number by itself, and the same way in training and inference.
+ELEMENTWISE = frozenset(
+    "relu relu6 leaky_relu elu selu celu gelu silu swish hard_silu hard_swish mish softplus softsign squareplus "
+    "sparse_plus sigmoid hard_sigmoid tanh hard_tanh tanh_shrink soft_shrink hard_shrink threshold exponential linear "
+    "log_sigmoid".split()
+)
+
+
+class ChosenActivation(keras.layers.Layer):
+    """One of several elementwise activations; the weight ``choice``, an integer (), says which.
+
+    Parameters
+    ----------
+    activations : sequence of str
+        Of `ELEMENTWISE`.
+    """
+
+    def __init__(self, activations: Sequence[str], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.activations = tuple(activations)
+        self._functions = [keras.activations.get(name) for name in self.activations]
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weight."""
+        self.choice = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="choice")
+
+    def call(self, inputs: Any) -> Any:
+        """Return the activations.
+
+        The derivatives are computed and chosen together with the values. Left to itself, autodiff would go back through
+        every candidate, and one that overflows where it was not chosen would bring in 0 times infinity.
+        """
+
+        @tf.custom_gradient
+        def chosen(x: Any, choice: Any) -> Any:
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(x)
+                values = [function(x) for function in self._functions]
+            slopes = [tape.gradient(value, x, unconnected_gradients="zero") for value in values]
+            value, slope = values[0], slopes[0]
+            for i in range(1, len(values)):
+                value = tf.where(choice == i, values[i], value)
+                slope = tf.where(choice == i, slopes[i], slope)
+            return value, lambda upstream: (upstream * slope, None)
+
+        return chosen(inputs, tf.convert_to_tensor(self.choice.value))
+
+
+class OptionalNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation, or nothing; the weight ``on``, an integer (), says which."""
+
+    def build(self, input_shape: Any) -> None:
+        """Make the weights."""
+        super().build(input_shape)
+        self.on = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="on")
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Return the inputs, normalised or as they are."""
+        normalized = super().call(inputs, training=training, mask=mask)
+        return tf.where(tf.convert_to_tensor(self.on.value) == 1, normalized, inputs)
