@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "report": {"errors"},
     "progress": {"errors"},
     "spaces": {"errors", "hyperparameters", "estimators"},
-    "evaluation": {"backend", "errors", "engine", "estimators", "network", "spaces"},
+    "evaluation": {"backend", "errors", "engine", "estimators", "hyperparameters", "layers", "network", "spaces"},
     "results": {"errors", "evaluation", "rounds", "spaces", "tracking"},
     "rounds": {"errors", "evaluation", "spaces"},
     "search": {"errors", "estimators", "evaluation", "results", "rounds", "spaces", "tracking", "report", "__init__"},

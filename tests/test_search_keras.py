@@ -188,7 +188,7 @@ def job(estimator, data, **settings):
 
 def test_a_pruned_trial_stops_all_folds(digits):
     judge = Always(prune=True)
-    outcome = evaluate(job(make_pipeline(StandardScaler(), classifier(epochs=50)), digits, judge=judge))
+    [outcome] = evaluate([job(make_pipeline(StandardScaler(), classifier(epochs=50)), digits, judge=judge)])
     assert (outcome.state, outcome.reason) == ("pruned", "pruned at step 0")
     assert len(outcome.series["split1_loss"]) == 1
     assert judge.reports == [(0, np.mean([scores["score"] for scores in outcome.test_scores]))]
@@ -197,7 +197,7 @@ def test_a_pruned_trial_stops_all_folds(digits):
 def test_a_fold_that_stopped_keeps_its_last_score(digits):
     early = classifier(epochs=12, early_stopping=True, n_iter_no_change=1, learning_rate=0.3, validation_fraction=0.3)
     judge = Always(prune=False)
-    outcome = evaluate(job(early, digits, judge=judge))
+    [outcome] = evaluate([job(early, digits, judge=judge)])
     lengths = {len(outcome.series["split0_loss"]), len(outcome.series["split1_loss"])}
     assert len(lengths) == 2, "choose another seed: both folds stop at the same epoch"
     assert [step for step, _ in judge.reports] == list(range(max(lengths)))

@@ -354,7 +354,13 @@ class KerasEstimator(BaseEstimator):
 
     # -- data ------------------------------------------------------------------------------------------------------
 
-    def _validate_X(self, X: Any) -> Any:
+    def checked_features(self, X: Any) -> Any:
+        """Return X as `make_lane` would, which must have been called before: as numbers of the network's dtype.
+
+        Raises
+        ------
+        DataError
+        """
         return validate_data(self, X, reset=False, **self._checks())
 
     def _validate(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
@@ -400,7 +406,7 @@ class KerasEstimator(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs (n, k)."""
         check_is_fitted(self)
-        X = self._validate_X(X)
+        X = self.checked_features(X)
         if self._follow is not None:
             return self._follow(X)
         if X.shape[1:] != self._input_shape:

@@ -1,10 +1,11 @@
-"""One trial over the folds: an estimator with its parameters set goes in, scores and their history come out.
+"""Trials over the folds: estimators with their parameters set go in, scores and their history come out.
 
 The same function runs in the process of the search and in its workers; it knows nothing of Optuna. There are three
 ways, tried in this order:
 
 - **lanes**: the last step is one of our Keras estimators, with the library's own ``fit``. Preprocessing is fitted fold
-  by fold, then the networks of all folds train together, epoch by epoch.
+  by fold, then the networks of all folds train together, epoch by epoch, and with them those of other trials where
+  the engine finds that worth it.
 - **partial_fit**: pruning is on and the estimator has ``partial_fit``. The folds advance together, step by step.
 - **fit**: anything else, one fold after the other.
 """
@@ -20,7 +21,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -39,6 +40,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params
 
 from tuner.errors import NonFiniteLossError, SearchError
+from tuner.hyperparameters import HYPERPARAMETERS
+from tuner.spaces import describe
 
 if TYPE_CHECKING:
     from tuner.engine.base import History, Predict, TrainedLane
@@ -79,6 +82,8 @@ class Job:
         Present when unpromising trials are to be pruned.
     deadline : float
         Seconds since the epoch after which the trial is not started.
+    choices : collection of tuple
+        The lists from which the search chooses values, whatever for.
     """
 
     estimator: Any
@@ -93,6 +98,7 @@ class Job:
     max_iter: int = 1000
     judge: Judge | None = None
     deadline: float = math.inf
+    choices: Collection[tuple[Any, ...]] = ()
 
 
 @dataclass
@@ -139,41 +145,27 @@ class _Pruned(Exception):
     """Ends a trial that its judge gave up."""
 
 
-def evaluate(job: Job) -> Outcome | None:
-    """Train and score the job's estimator on every fold.
+def evaluate(jobs: Iterable[Job]) -> Outcomes:
+    """Train and score the estimator of every job on every fold.
 
-    Returns
-    -------
+    Trials whose networks are worth training together are; whatever happens to one of them does not touch the others.
+
+    Yields
+    ------
     Outcome or None
-        None when the deadline had passed: nothing was started.
+        In the order of the jobs; None when the deadline had passed and the trial was not started.
     """
-    if time.time() >= job.deadline:
-        return None
-    outcome = Outcome(start_time=time.time())
-    folds = [_Fold(job, train, test) for train, test in job.splits]
-    try:
-        if is_lane_estimator(last_step(job.estimator)):
-            _run_lanes(job, folds, outcome)
-        elif job.judge is not None:
-            _run_partial_fit(job, folds, outcome)
-        else:
-            _run_fit(job, folds)
-        if math.isnan(mean_score(job, folds)):
-            raise ValueError("the score is NaN")
-    except _Pruned as pruned:
-        outcome.state, outcome.reason = "pruned", str(pruned)
-    except Exception as error:
-        outcome.state, outcome.error = "failed", error
-        outcome.reason = cause_of(error)
-    if outcome.state != "failed":
-        outcome.test_scores = [fold.test_scores for fold in folds]
-        outcome.train_scores = [fold.train_scores for fold in folds if job.return_train_score]
-    if job.judge is not None:
-        outcome.notes = job.judge.notes()
-    outcome.fit_times = [fold.fit_time for fold in folds]
-    outcome.score_times = [fold.score_time for fold in folds]
-    outcome.end_time = time.time()
-    return outcome
+    trials = deque(_Trial(job) for job in jobs)
+    while trials:
+        trial = trials.popleft()
+        if not trial.finished:
+            if time.time() >= trial.job.deadline:
+                yield None
+                continue
+            trial.begin()
+            if trial.lanes:
+                _train([trial, *_companions(trial, trials)])
+        yield trial.outcome
 
 
 @contextmanager
@@ -188,7 +180,7 @@ def evaluating(n_jobs: int, with_keras: bool) -> Iterator[Callable[[Iterable[Job
         Whether the jobs train Keras estimators.
     """
     if n_jobs == 1:
-        yield lambda jobs: (evaluate(job) for job in jobs)
+        yield evaluate
         return
     threads = max(1, joblib.cpu_count() // n_jobs)
     settings = {"inner_max_num_threads": threads, "initializer": _limit_threads, "initargs": (threads, with_keras)}
@@ -197,8 +189,8 @@ def evaluating(n_jobs: int, with_keras: bool) -> Iterator[Callable[[Iterable[Job
         Parallel(n_jobs=n_jobs, return_as="generator", batch_size=1) as parallel,
     ):
 
-        def together(jobs: Iterable[Job]) -> Outcomes:
-            outcomes = parallel(delayed(_evaluate_in_worker)(job) for job in jobs)
+        def together(shares: Iterable[Sequence[Job]]) -> Generator[list[Outcome | None], None, None]:
+            outcomes = parallel(delayed(_evaluate_in_worker)(share) for share in shares)
             try:
                 for outcome in outcomes:  # noqa: UP028  ("yield from" would close them outside the filter below)
                     yield outcome
@@ -208,18 +200,21 @@ def evaluating(n_jobs: int, with_keras: bool) -> Iterator[Callable[[Iterable[Job
                     outcomes.close()
 
         def in_workers(jobs: Iterable[Job]) -> Outcomes:
-            waiting = deque(jobs)
+            jobs = list(jobs)
+            # Networks may be worth training together: every worker gets its share of them at once.
+            size = math.ceil(len(jobs) / n_jobs) if is_lane_estimator(last_step(jobs[0].estimator)) else 1
+            waiting = deque(jobs[i : i + size] for i in range(0, len(jobs), size))
             try:
-                for outcome in together(tuple(waiting)):
+                for outcomes in together(tuple(waiting)):
                     waiting.popleft()
-                    yield outcome
+                    yield from outcomes
             except TerminatedWorkerError:
                 # All jobs in flight are lost with the pool, which joblib starts again. Which of them killed its worker
                 # only shows when they run alone.
-                for job in waiting:
+                for job in (job for share in waiting for job in share):
                     start = time.time()
                     try:
-                        [outcome] = together([job])
+                        [[outcome]] = together([[job]])
                     except TerminatedWorkerError:
                         outcome = _died(start)
                     yield outcome
@@ -241,14 +236,15 @@ def _died(start: float) -> Outcome:
     return Outcome("failed", reason, start_time=start, end_time=time.time(), error=SearchError(reason))
 
 
-def _evaluate_in_worker(job: Job) -> Outcome | None:
-    outcome = evaluate(job)
-    if outcome is not None and outcome.error is not None:
-        try:
-            pickle.loads(cloudpickle.dumps(outcome.error))
-        except Exception:  # an exception that cannot travel must not break the pool
-            outcome.error = SearchError(outcome.reason)
-    return outcome
+def _evaluate_in_worker(jobs: Sequence[Job]) -> list[Outcome | None]:
+    outcomes = list(evaluate(jobs))
+    for outcome in outcomes:
+        if outcome is not None and outcome.error is not None:
+            try:
+                pickle.loads(cloudpickle.dumps(outcome.error))
+            except Exception:  # an exception that cannot travel must not break the pool
+                outcome.error = SearchError(outcome.reason)
+    return outcomes
 
 
 def cause_of(error: BaseException) -> str:
@@ -333,6 +329,187 @@ def _number(name: str, score: Any) -> float:
     return float(score)  # type: ignore[arg-type]
 
 
+class _Trial:
+    """One trial on its way through the folds.
+
+    Attributes
+    ----------
+    lanes : list of Lane
+        Of the folds, where they are still to be trained.
+    """
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.outcome = Outcome()
+        self.folds: list[_Fold] = []
+        self.lanes: list[Any] = []
+        self.finished = False
+        self._pruned: _Pruned | None = None
+        self._error: Exception | None = None
+
+    def begin(self) -> None:
+        """Run the trial to its end, or up to the training of its lanes."""
+        job = self.job
+        self.outcome.start_time = time.time()
+        self.folds = [_Fold(job, train, test) for train, test in job.splits]
+        self._reported = _Reports(job, self.folds, self.outcome)
+        with self._ending_on_error():
+            if is_lane_estimator(last_step(job.estimator)):
+                self.lanes = _lanes(job, self.folds)
+                self.networks = [last_step(fold.estimator, fitted=True) for fold in self.folds]
+                return
+            if job.judge is not None:
+                _run_partial_fit(job, self.folds, self._reported)
+            else:
+                _run_fit(job, self.folds)
+            self._end()
+
+    def follow(self, epoch: int, histories: Sequence[History], predict: Predict) -> Iterable[int]:
+        """Look at the lanes after an epoch; return those to stop."""
+        everything, job = range(len(self.folds)), self.job
+        if self._pruned is not None or self._error is not None:
+            return ()
+        if not all(math.isfinite(history["loss"][-1]) for history in histories):
+            return everything  # one fold that cannot train fails the trial
+        if job.judge is None:
+            return ()
+        try:
+            for i, fold in enumerate(self.folds):
+                if len(histories[i]["loss"]) > epoch:  # a fold that has stopped keeps its last score
+                    self.networks[i].follow_lane(partial(predict, i))
+                    fold.score()
+            self._reported.take(epoch)
+        except _Pruned as decision:
+            self._pruned = decision
+            return everything
+        except Exception as error:  # it must not end the trials that train beside this one
+            self._error = error
+            return everything
+        return ()
+
+    def end_training(self, trained: Sequence[TrainedLane], fit_time: float) -> None:
+        """Score what was trained, `fit_time` seconds for each fold."""
+        self.lanes = []  # they hold a copy of the data
+        self.outcome.series |= _series([lane.history for lane in trained])
+        for fold in self.folds:
+            fold.fit_time += fit_time
+        with self._ending_on_error():
+            if self._error is not None:
+                raise self._error
+            for network, lane in zip(self.networks, trained, strict=True):
+                network.adopt_lane(lane)
+            for fold in self.folds:
+                if self._pruned is None:  # its last weights may be those of an earlier, better epoch
+                    fold.score()
+                fold.score_train()
+            if self._pruned is not None:
+                raise self._pruned
+            self._end()
+
+    def fail(self, error: Exception) -> None:
+        """End the trial by an error of the training."""
+        with self._ending_on_error():
+            raise error
+
+    @property
+    def scored_meanwhile(self) -> float:
+        """The seconds spent on scores so far."""
+        return sum(fold.score_time for fold in self.folds)
+
+    @contextmanager
+    def _ending_on_error(self) -> Iterator[None]:
+        outcome = self.outcome
+        try:
+            yield
+        except _Pruned as pruned:
+            outcome.state, outcome.reason = "pruned", str(pruned)
+            self._end()
+        except Exception as error:
+            outcome.state, outcome.error = "failed", error
+            outcome.reason = cause_of(error)
+            self._end()
+
+    def _end(self) -> None:
+        job, folds, outcome = self.job, self.folds, self.outcome
+        if outcome.state == "complete" and math.isnan(mean_score(job, folds)):
+            raise ValueError("the score is NaN")
+        self._reported.keep()
+        if outcome.state != "failed":
+            outcome.test_scores = [fold.test_scores for fold in folds]
+            outcome.train_scores = [fold.train_scores for fold in folds if job.return_train_score]
+        if job.judge is not None:
+            outcome.notes = job.judge.notes()
+        outcome.fit_times = [fold.fit_time for fold in folds]
+        outcome.score_times = [fold.score_time for fold in folds]
+        outcome.end_time = time.time()
+        self.lanes, self.folds, self.networks = [], [], []
+        self.finished = True
+
+
+def _shifted(predict: Predict, start: int, i: int, X: Any) -> np.ndarray:
+    return predict(start + i, X)
+
+
+def _companions(trial: _Trial, others: Iterable[_Trial]) -> list[_Trial]:
+    """Return the trials whose lanes are worth training together with those of `trial`."""
+    from tuner.engine import engine_for
+
+    lane = trial.lanes[0]
+    engine = engine_for(lane.hyperparameters)
+    structure, room = engine.structure(lane), engine.capacity(lane) // len(trial.lanes)
+    found: list[_Trial] = []
+    for other in others:
+        if structure is None or len(found) + 1 >= room:
+            break
+        if other.finished or not _look_alike(trial.job.estimator, other.job.estimator):
+            continue
+        if not other.lanes:
+            other.begin()
+        if other.lanes and engine.structure(other.lanes[0]) == structure:
+            found.append(other)
+    return found
+
+
+def _look_alike(a: Any, b: Any) -> bool:
+    """Whether two estimators may have networks of one structure, told without preparing any data."""
+
+    def structure(estimator: Any) -> list[str]:
+        chosen = {"activation", "batch_normalization"}  # of which one program serves all
+        names = [n for n, h in HYPERPARAMETERS.items() if h.kind == "structure" and n not in chosen]
+        return [describe(getattr(last_step(estimator), name)) for name in names]
+
+    return structure(a) == structure(b)
+
+
+def _train(trials: Sequence[_Trial]) -> None:
+    """Train the lanes of some trials together, and end the trials."""
+    first = {id(trial): sum(len(t.lanes) for t in trials[:i]) for i, trial in enumerate(trials)}
+    lanes = [lane for trial in trials for lane in trial.lanes]
+
+    def own(trial: _Trial, everything: Sequence[Any]) -> Sequence[Any]:
+        return everything[first[id(trial)] : first[id(trial)] + len(trial.lanes)]
+
+    def on_epoch(epoch: int, histories: Sequence[History], predict: Predict) -> Iterable[int]:
+        for trial in trials:
+            start = first[id(trial)]
+            for i in trial.follow(epoch, own(trial, histories), partial(_shifted, predict, start)):
+                yield start + i
+
+    before, start = sum(trial.scored_meanwhile for trial in trials), time.perf_counter()
+    try:
+        trained = trials[0].networks[0].train_lanes(lanes, on_epoch)
+    except Exception as error:
+        if len(trials) == 1:
+            trials[0].fail(error)
+        for trial in trials if len(trials) > 1 else ():  # it is the fault of one of them
+            _train([trial])
+        return
+    scored_meanwhile = sum(trial.scored_meanwhile for trial in trials) - before
+    fit_time = (time.perf_counter() - start - scored_meanwhile) / len(lanes)
+    for trial, results in [(trial, own(trial, trained)) for trial in trials]:
+        trial.end_training(results, fit_time)
+
+
 def _run_fit(job: Job, folds: Sequence[_Fold]) -> None:
     for fold in folds:
         fold.fit()
@@ -341,62 +518,17 @@ def _run_fit(job: Job, folds: Sequence[_Fold]) -> None:
         fold.estimator = None  # a large fitted model is of no further use
 
 
-def _run_partial_fit(job: Job, folds: Sequence[_Fold], outcome: Outcome) -> None:
-    assert job.judge is not None
+def _run_partial_fit(job: Job, folds: Sequence[_Fold], reported: _Reports) -> None:
     more = {}
     if is_classifier(job.estimator) and "classes" in inspect.signature(job.estimator.partial_fit).parameters:
         more["classes"] = unique_labels(job.y)
-    reported = _Reports(job, folds, outcome)
-    try:
-        for step in range(job.max_iter):
-            for fold in folds:
-                fold.fit("partial_fit", **more)
-                fold.score()
-            reported.take(step)
-    finally:
-        reported.keep()
-    for fold in folds:
-        fold.score_train()
-
-
-def _run_lanes(job: Job, folds: Sequence[_Fold], outcome: Outcome) -> None:
-    lanes = [_lane(fold) for fold in folds]
-    networks = [last_step(fold.estimator, fitted=True) for fold in folds]
-    reported = _Reports(job, folds, outcome)
-    pruned: _Pruned | None = None
-
-    def on_epoch(epoch: int, histories: Sequence[History], predict: Predict) -> Iterable[int]:
-        nonlocal pruned
-        if not all(math.isfinite(history["loss"][-1]) for history in histories):
-            return range(len(folds))  # one fold that cannot train fails the trial
-        if job.judge is None:
-            return ()
-        for i, fold in enumerate(folds):
-            if len(histories[i]["loss"]) > epoch:  # a fold that has stopped keeps its last score
-                networks[i].follow_lane(partial(predict, i))
-                fold.score()
-        try:
-            reported.take(epoch)
-        except _Pruned as decision:
-            pruned = decision
-            return range(len(folds))
-        return ()
-
-    start = time.perf_counter()
-    trained: list[TrainedLane] = networks[0].train_lanes(lanes, on_epoch)
-    scored_meanwhile = sum(fold.score_time for fold in folds)
-    for fold in folds:
-        fold.fit_time += (time.perf_counter() - start - scored_meanwhile) / len(folds)
-    outcome.series |= _series([lane.history for lane in trained])
-    reported.keep()
-    for network, lane in zip(networks, trained, strict=True):
-        network.adopt_lane(lane)
-    for fold in folds:
-        if pruned is None:  # its last weights may be those of an earlier, better epoch
+    for step in range(job.max_iter):
+        for fold in folds:
+            fold.fit("partial_fit", **more)
             fold.score()
+        reported.take(step)
+    for fold in folds:
         fold.score_train()
-    if pruned is not None:
-        raise pruned
 
 
 class _Reports:
@@ -428,7 +560,7 @@ class _Reports:
 def _series(histories: Sequence[History]) -> dict[str, list[float]]:
     """Return the per-epoch series of every fold and their means; a fold that stopped keeps its last value."""
     series: dict[str, list[float]] = {}
-    for name in histories[0]:
+    for name in histories[0] if histories else ():
         folds = [history[name] for history in histories]
         length = max(map(len, folds))
         series[name] = [float(np.mean([fold[min(e, len(fold) - 1)] for fold in folds])) for e in range(length)]
@@ -454,7 +586,7 @@ def check_lanes(job: Job) -> None:
     model is built once.
     """
     for i, (train, test) in enumerate(job.splits):
-        lane = _lane(_Fold(job, train, test))
+        [lane] = _lanes(job, [_Fold(job, train, test)])
         if i == 0 and lane.hyperparameters["model"] is not None:
             from tuner import network
 
@@ -472,14 +604,50 @@ def last_step(estimator: Any, fitted: bool = False) -> Any:
             return estimator
 
 
-def _lane(fold: _Fold) -> Any:
-    """Fit everything before the last step on the training part and return the lane of the last one."""
-    with _recording(fold):
-        fold.fit()
-    network = last_step(fold.estimator, fitted=True)
-    X, y, sample_weight = network.__dict__.pop("_recorded")
-    X_test, y_test = _as_seen_by_last_step(fold.estimator, *fold.test_part())
-    return network.make_lane(X, y, sample_weight, X_test=X_test, y_test=y_test)
+def _lanes(job: Job, folds: Sequence[_Fold]) -> list[Any]:
+    """Fit everything before the last step on the training parts and return the lanes of the last one."""
+    lanes = []
+    table = None
+    for fold in folds:
+        with _recording(fold):
+            fold.fit()
+        network = last_step(fold.estimator, fitted=True)
+        X, y, sample_weight = network.__dict__.pop("_recorded")
+        X_test, y_test = _as_seen_by_last_step(fold.estimator, *fold.test_part())
+        lane = network.make_lane(X, y, sample_weight, X_test=X_test, y_test=y_test)
+        if network is fold.estimator:  # nothing comes before it: the folds are rows of one table
+            table = network.checked_features(job.X) if table is None else table
+            parts = {"train": fold.train, "validation": fold.train, "test": fold.test}
+            given = {name: (getattr(lane, name), numbers) for name, numbers in parts.items()}
+            lane = replace(
+                lane, **{name: part and part.within(table, numbers) for name, (part, numbers) in given.items()}
+            )
+        lanes.append(replace(lane, alternatives=_alternatives(job, lane)))
+    return lanes
+
+
+def _alternatives(job: Job, lane: Any) -> Any:
+    """Return what one program may serve of what the search may propose, where that are three networks or more.
+
+    Compiling one program for all costs twice as much as compiling one for each, and its steps a third more.
+    """
+    from tuner.layers import ELEMENTWISE
+    from tuner.network import Alternatives
+
+    def all_of(name: str, allowed: Collection[Any]) -> set[Any]:
+        value = lane.hyperparameters[name]
+        plain = value is None or isinstance(value, str)
+        found = {value} if plain and value in allowed else set()
+        for choices in job.choices if found else ():
+            if value in choices and all(choice in allowed for choice in choices):
+                found |= set(choices)
+        return found
+
+    activations = all_of("activation", ELEMENTWISE)
+    normalizations = all_of("batch_normalization", (None, "before", "after"))
+    if len(activations) * len(normalizations) < 3:
+        return None
+    return Alternatives(tuple(sorted(activations)), tuple(sorted(normalizations, key=str)))
 
 
 @contextmanager

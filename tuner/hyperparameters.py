@@ -366,8 +366,8 @@ def check(values: Mapping[str, Any]) -> None:
         )
     if values["callbacks"] and values["engine"] == "stacked":
         raise HyperparameterError(
-            "engine='stacked' cannot call Keras callbacks, which expect one model and its batches: use engine='auto' or "
-            "'keras', or leave callbacks at None."
+            "engine='stacked' cannot call Keras callbacks, which expect one model and its batches: use engine='auto' "
+            "or 'keras', or leave callbacks at None."
         )
     if values["model_params"] and values["model"] is None:
         raise HyperparameterError(

@@ -26,7 +26,7 @@ from tuner import seeds
 from tuner.backend import keras
 from tuner.errors import HyperparameterError
 from tuner.hyperparameters import NETWORK, widths
-from tuner.layers import ChosenActivation, OptionalNormalization
+from tuner.layers import ChosenActivation, Optional
 
 # He et al. 2015 derive variance 2/fan_in for rectifiers, Klambauer et al. 2017 1/fan_in for SELU, Glorot & Bengio 2010
 # 2/(fan_in + fan_out) for activations that are linear around zero. The smooth relatives of ReLU are paired with it.
@@ -240,17 +240,18 @@ class Alternatives:
         for layer in model.layers:
             if isinstance(layer, ChosenActivation):
                 values[id(layer.choice)] = self.activations.index(hyperparameters["activation"])
-            elif isinstance(layer, OptionalNormalization):
-                values[id(layer.on)] = int(layer.name.endswith(str(hyperparameters["batch_normalization"])))
+            elif isinstance(layer, Optional):
+                values[id(layer.on)] = int(layer.name.endswith(f"_{hyperparameters['batch_normalization']}"))
         return values
 
     def unused(self, model: keras.Model, hyperparameters: Mapping[str, Any]) -> set[int]:
         """Return the ``id`` of every variable of `model` that the network that was chosen does not have."""
-        chosen, names = self.choose(model, hyperparameters), set()
+        found = set(self.choose(model, hyperparameters))
         for layer in model.layers:
-            if isinstance(layer, OptionalNormalization) and not chosen[id(layer.on)]:
-                names |= {id(variable) for variable in layer.variables}
-        return names | set(chosen)
+            ours = layer.name.endswith(f"_{hyperparameters['batch_normalization']}")
+            if isinstance(layer, keras.layers.BatchNormalization) and not ours:
+                found |= {id(variable) for variable in layer.variables}
+        return found
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,8 @@ def _built_in(
     def normalize(x: Any, position: str, name: str) -> Any:
         if alternatives is not None:
             if position in alternatives.normalizations:
-                return OptionalNormalization(name=f"{name}_{position}")(x)
+                normalized = keras.layers.BatchNormalization(name=f"{name}_{position}")(x)
+                return Optional(name=f"{name}_optional_{position}")([x, normalized])
         elif position == normalization:
             return keras.layers.BatchNormalization(name=name)(x)
         return x

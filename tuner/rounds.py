@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
@@ -297,6 +298,18 @@ class Rounds:
             raise
         self.exhausted |= not asked
         return asked
+
+    @property
+    def choices(self) -> list[tuple[Any, ...]]:
+        """The lists from which the trials so far have chosen values, whatever for."""
+        trials = self.study.get_trials(deepcopy=False)
+        found = {
+            distribution.choices
+            for trial in trials
+            for distribution in trial.distributions.values()
+            if isinstance(distribution, CategoricalDistribution)
+        }
+        return sorted(found, key=str)
 
     def tell(self, asked: Asked, outcome: Outcome, metric: str) -> FrozenTrial:
         """Store what a trial gave and tell Optuna."""

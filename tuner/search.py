@@ -554,7 +554,8 @@ class OptunaSearchCV(BaseSearchCV):
                 while left > 0 and time.time() < deadline and not (rounds.exhausted or rounds.stopped):
                     asked = rounds.ask(int(min(ROUND_SIZE, left)))
                     left -= len(asked)
-                    jobs = [replace(plan.job, estimator=a.estimator, judge=a.judge, deadline=deadline) for a in asked]
+                    common = replace(plan.job, deadline=deadline, choices=rounds.choices)
+                    jobs = [replace(common, estimator=one.estimator, judge=one.judge) for one in asked]
                     self._run_round(rounds, asked, evaluate_all(jobs), plan, tracker)
         finally:
             self._collect(plan.space)

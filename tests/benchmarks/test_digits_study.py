@@ -17,7 +17,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from table import speedup
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow 3.17 on SQLAlchemy 2.1
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),  # BruteForceSampler
+]
 
 N_TRIALS = scaled(60, least=4)
 WORK = f"digits study of {N_TRIALS} trials, Adam"

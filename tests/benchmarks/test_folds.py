@@ -54,23 +54,19 @@ class Work:
         )
 
 
-def seconds_per_epoch(lanes):
-    """Return the median seconds of an epoch of all lanes, and what compiling the first call took."""
-    with compiling() as compiled:
-        train(lanes)
-    return np.median([timed(train, lanes)[0] for _ in range(REPEATS)]) / lanes[0].epochs, compiled
-
-
 def compare(work, X, y, record):
     """Record our speed against ``fit`` after the losses were found equal; return the row."""
     X, y = X[: scaled(len(X), least=500)], y[: scaled(len(y), least=500)]
     rows = min(work.keras_rows, len(X))
     sample = work.lanes(X[:rows], y[:rows])
     fits = [keras_fit(lane) for lane in sample]
-    equal = check_losses(train(sample), fits)
+    lanes = work.lanes(X, y)
+    with compiling() as compiled:
+        equal = check_losses(train(sample), fits)
+        train(lanes)
+    ours = np.median([timed(train, lanes)[0] for _ in range(REPEATS)]) / work.epochs
     theirs = sum(fit.epoch_seconds for fit in fits) * len(X) / rows
-    ours, compiled = seconds_per_epoch(work.lanes(X, y))
-    remark = f"warm; the first call compiles, {told(compiled)}; first epochs of fit, which trace, are left out"
+    remark = f"warm; compiling {told(compiled)}, and the first epochs of fit, which trace, are apart"
     if rows < len(X):
         remark += f"; fit sees {rows} of the {len(X)} rows, and its time is scaled to all"
     row = speedup(str(work), "Keras fit", "s per epoch", float(ours), theirs, work.times, equal=equal, remark=remark)

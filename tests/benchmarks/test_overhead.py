@@ -11,7 +11,10 @@ from table import Row
 
 from tuner.search import ROUND_SIZE
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow 3.17 on SQLAlchemy 2.1
+]
 
 N_TRIALS = scaled(500, least=6 * ROUND_SIZE)
 FLAT = 1.5  # a noisy machine's median of five rounds can be off by so much

@@ -65,6 +65,10 @@ class Part:
         weights = None if self.sample_weight is None else self.sample_weight[positions]
         return Part(self.X, self.y[positions], weights, self.row_numbers[positions])
 
+    def empty(self) -> Part:
+        """Return a part without rows that has the shapes of this one."""
+        return Part(self.X[:0].copy(), self.y[:0].copy())
+
     def within(self, table: Any, numbers: np.ndarray) -> Part:
         """Return the part as rows of a larger table, of which `X` holds the rows `numbers`."""
         return Part(table, self.y, self.sample_weight, numbers[self.row_numbers])

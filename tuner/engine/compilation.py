@@ -25,13 +25,13 @@ LANE_NUMBERS = ("momentum", "weight_decay", "clipnorm")
 
 
 @cache
-def _defaults(name: str) -> tuple[type, Mapping[str, Any]]:
+def _defaults(name: str) -> tuple[Any, Mapping[str, Any]]:
     """Return an optimizer's class and default configuration by its lower-case name."""
     cls = optimizer_classes()[name]
     return cls, cls().get_config()
 
 
-def optimizer_config(hyperparameters: Mapping[str, Any], total_steps: int) -> tuple[type, dict[str, Any]]:
+def optimizer_config(hyperparameters: Mapping[str, Any], total_steps: int) -> tuple[Any, dict[str, Any]]:
     """Return the class and the configuration of an optimizer.
 
     ``learning_rate``, ``momentum``, ``weight_decay`` and ``clipnorm`` override the optimizer's own value where they are
@@ -204,7 +204,7 @@ def compile_model(
     )
 
 
-def set_optimizer_values(model: keras.Model, values: Iterable[np.ndarray]) -> None:
+def set_optimizer_values(model: keras.Model, values: Iterable[np.ndarray | float]) -> None:
     """Give the variables of a compiled model's optimizer their values."""
     optimizer = model.optimizer
     optimizer.build(model.trainable_variables)

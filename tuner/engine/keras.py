@@ -97,7 +97,9 @@ class KerasCrew(Crew):
             rows = order[start : start + batch_size]
             weights = None if part.sample_weight is None else part.sample_weight[rows]
             self.callbacks.on_train_batch_begin(step)
-            logs = self.model.train_on_batch(network.as_dense(part.features(rows)), part.y[rows], weights, return_dict=True)
+            logs = self.model.train_on_batch(
+                network.as_dense(part.features(rows)), part.y[rows], weights, return_dict=True
+            )
             self.callbacks.on_train_batch_end(step, logs)
             for name, value in sorted(logs.items(), key=lambda item: item[0] != "loss"):  # the loss first
                 share = len(rows) if name == "loss" or weights is None else float(weights.sum())
@@ -112,7 +114,9 @@ class KerasCrew(Crew):
         outputs = network.outputs(self.model, part.features())
         metric = make_metric(self.lane.task, self.lane.output)
         metric.update_state(part.y, outputs, sample_weight=part.sample_weight)
-        loss = float(make_loss(self.lane.output.loss, self.hyperparameters["dtype"])(part.y, outputs, part.sample_weight))
+        loss = float(
+            make_loss(self.lane.output.loss, self.hyperparameters["dtype"])(part.y, outputs, part.sample_weight)
+        )
         return {"loss": loss + float(sum(self.model.losses)), metric.name: float(metric.result())}
 
     def _watch(self, loss: float) -> bool:

@@ -21,18 +21,20 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import numpy as np
 
 from tuner import network
-from tuner.backend import keras, tensorflow as tf
+from tuner.backend import keras
+from tuner.backend import tensorflow as tf
 from tuner.engine.base import Lane
 from tuner.engine.compilation import LANE_NUMBERS, make_loss, metric_function, optimizer_config
 from tuner.engine.vectorizing import VectorizedLayers
-from tuner.hyperparameters import widths
+from tuner.hyperparameters import NETWORK, widths
 
 #: How many programs are kept. A program of a small network holds a few megabytes.
 CACHE_SIZE = 32
@@ -74,7 +76,7 @@ def structure_of(lane: Lane, model: keras.Model | None = None) -> Hashable:
     values = lane.hyperparameters
     shape: tuple[Any, ...]
     if values["model"] is not None:
-        shape = (values["model"], _canonical(model))
+        shape = (_identity(values["model"]), _canonical(model, values))
     else:
         alternatives = alternatives_of(lane)
         kind = alternatives or (_identity(values["activation"]), values["batch_normalization"])
@@ -97,19 +99,25 @@ def _varies(name: str, config: Mapping[str, Any]) -> bool:
 def _identity(thing: Any) -> Hashable:
     """Return what two equal things share though ``clone`` has copied them."""
     if isinstance(thing, partial):
-        return partial, _identity(thing.func), thing.args, tuple(sorted(thing.keywords.items()))
+        return partial, _identity(thing.func), repr(thing.args), repr(sorted(thing.keywords.items()))
     if hasattr(thing, "get_config"):
         return type(thing), json.dumps(thing.get_config(), default=repr, sort_keys=True)
+    if callable(thing) and not isinstance(thing, FunctionType | BuiltinFunctionType | type):
+        return type(thing), repr(sorted(vars(thing).items()))
     return thing
 
 
-def _canonical(model: Any) -> Hashable:
-    """Return a network's configuration without what lanes may differ in: seeds, initialisers, rates, and names.
+def _canonical(model: Any, values: Mapping[str, Any]) -> Hashable:
+    """Return a custom network's configuration without what lanes may differ in: seeds, initialisers, rates, and names.
 
-    Keras numbers names through; they become numbers in the order of their appearance. A model without a configuration
-    is only equal to itself.
+    Keras numbers names through; they become numbers in the order of their appearance. A model of a class of its own has
+    no configuration to rely on: the arguments that made it take its place.
     """
-    names: dict[str, int] = {}
+    if not isinstance(model, keras.Sequential) and type(model).__name__ != "Functional":
+        given = {**{name: values[name] for name in NETWORK}, **(values["model_params"] or {})}
+        return type(model), repr(sorted((name, _identity(value)) for name, value in given.items()))
+    own_names = {layer.name for layer in model._flatten_layers()}
+    numbers: dict[str, int] = {}
 
     def cleaned(thing: Any) -> Any:
         if isinstance(thing, dict):
@@ -120,12 +128,9 @@ def _canonical(model: Any) -> Hashable:
         if isinstance(thing, list | tuple):
             return [cleaned(value) for value in thing]
         if isinstance(thing, str) and thing in own_names:
-            return names.setdefault(thing, len(names))
+            return numbers.setdefault(thing, len(numbers))
         return thing
 
-    if not isinstance(model, keras.Sequential | keras.models.Functional if hasattr(keras.models, "Functional") else keras.Model):
-        return id(model)
-    own_names = {layer.name for layer in model._flatten_layers()}
     return json.dumps(cleaned(model.get_config()), default=repr, sort_keys=True)
 
 
@@ -340,7 +345,7 @@ class Program:
                 trainable, state, batch["X"], training=True, return_losses=True
             )
             loss = tf.add_n([self.loss(batch["y"], outputs, batch["weight"]), *losses])
-        gradients = tape.gradient(loss, trainable)
+        gradients = [g if g is None else tf.convert_to_tensor(g) for g in tape.gradient(loss, trainable)]
         new_trainable, new_slots = self._apply(trainable, slots, gradients, batch["rate"], batch["numbers"])
         old, new = (trainable, state, slots), (new_trainable, new_state, new_slots)
         variables = tf.nest.map_structure(lambda a, b: tf.where(batch["on"], a, b), new, old)
@@ -351,7 +356,9 @@ class Program:
         added = tf.stack([loss * rows, rows, metric, weight])
         return variables, tf.where(batch["on"], added, tf.zeros_like(added))
 
-    def _apply(self, trainable: Any, slots: Any, gradients: Any, rate: Any, numbers: Any) -> tuple[list[Any], list[Any]]:
+    def _apply(
+        self, trainable: Any, slots: Any, gradients: Any, rate: Any, numbers: Any
+    ) -> tuple[list[Any], list[Any]]:
         """Return weights and optimizer variables after the optimizer's update."""
         mapping = [*zip(self.trainable, trainable, strict=True), *zip(self.slots, slots, strict=True)]
         mapping.append((self.optimizer._learning_rate, tf.cast(rate, self.optimizer._learning_rate.dtype)))
@@ -455,8 +462,10 @@ def _optimizer_in_lanes(cls: type, config: dict[str, Any], model: keras.Model) -
     with the other backends updates whatever the scope holds; so its methods take the place of the others.
     """
     for_tensorflow = keras.optimizers.Optimizer.__mro__[1]
-    overridden = ("assign", "assign_add", "assign_sub", "_apply_weight_decay", "_backend_update_step")
-    overridden += ("_overwrite_model_variables_with_average_value", "_backend_increment_gradient_accumulators")
+    overridden = (
+        *("assign", "assign_add", "assign_sub", "_apply_weight_decay", "_backend_update_step"),
+        *("_overwrite_model_variables_with_average_value", "_backend_increment_gradient_accumulators"),
+    )
 
     def general(name: str) -> Callable[..., Any]:
         return lambda self, *args, **kwargs: getattr(super(for_tensorflow, self), name)(*args, **kwargs)
@@ -465,7 +474,7 @@ def _optimizer_in_lanes(cls: type, config: dict[str, Any], model: keras.Model) -
     methods["_var_key"] = lambda self, variable: id(variable)
     methods["add_variable_from_reference"] = _noting_owner
     in_lanes = type(cls.__name__, (cls,), methods)
-    optimizer = in_lanes(**{name: value for name, value in config.items()})
+    optimizer = in_lanes(**config)
     optimizer._owners = {}
     optimizer.build(model.trainable_variables)
     return optimizer

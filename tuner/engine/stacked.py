@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tuner import network, seeds
-from tuner.backend import keras, tensorflow as tf
+from tuner.backend import keras
+from tuner.backend import tensorflow as tf
 from tuner.engine.base import Crew, EarlyStopper, Engine, History, Lane, Part, TrainedLane, record
 from tuner.engine.compilation import compile_model, learning_rates, optimizer_config, set_optimizer_values
 from tuner.engine.keras import KerasCrew
@@ -174,7 +175,7 @@ class StackedCrew(Crew):
         for i, lane in enumerate(self.lanes):
             if not self.active[i]:
                 continue
-            logs = {}
+            logs: dict[str, float] = {}
             for prefix in ("", *lane.parts):
                 start = f"{prefix}_" if prefix else ""
                 loss, metric = map(float, measured[prefix][i])
@@ -326,9 +327,13 @@ class StackedCrew(Crew):
             finite = all(np.isfinite(value).all() for value in (*trainable, *state) if value.dtype.kind == "f")
             make_model = partial(
                 _make_model,
-                *(self.program, lane.hyperparameters, lane.task, lane.output, lane.seed, lane.train.X.shape[1:]),
-                *(lane.steps, self.models[i], bool(lane.state and lane.state.keep_optimizer)),
-                *(trainable, state, mine, optimizer.last_rate),
+                self.program,
+                replace(lane, train=lane.train.empty(), validation=None, test=None, state=None),
+                steps=lane.steps,
+                model=self.models[i],
+                keep_optimizer=bool(lane.state and lane.state.keep_optimizer),
+                values=(trainable, state, mine),
+                rate=optimizer.last_rate,
             )
             trained = TrainedLane(
                 make_model=make_model,
@@ -445,38 +450,54 @@ def _outputs(program: Program, trainable: Sequence[Any], state: Sequence[Any], X
 
 def _make_model(
     program: Program,
-    hyperparameters: Any,
-    task: str,
-    output: network.Output,
-    seed: int,
-    input_shape: Sequence[int],
+    lane: Lane,
+    *,
     steps: int,
     model: keras.Model | None,
     keep_optimizer: bool,
-    trainable: Sequence[np.ndarray],
-    state: Sequence[np.ndarray],
-    slots: Sequence[np.ndarray],
+    values: tuple[Sequence[np.ndarray], Sequence[np.ndarray], Sequence[np.ndarray]],
     rate: float,
 ) -> keras.Model:
-    """Return a lane's network, compiled, with its weights and its optimizer's variables."""
+    """Return a lane's network, compiled, with its weights and its optimizer's variables.
+
+    Parameters
+    ----------
+    program : Program
+    lane : Lane
+        Without its rows.
+    steps : int
+        The number of updates in an epoch.
+    model : keras.Model, optional
+        The network, if it exists already.
+    keep_optimizer : bool
+        Whether it is compiled, and its optimizer stays.
+    values : tuple of three sequences of array
+        Of the weights, the other variables and the optimizer's variables.
+    rate : float
+        The learning rate.
+    """
+    trainable, state, slots = values
+    hyperparameters = lane.hyperparameters
     if model is None:
-        model = network.build(hyperparameters, input_shape, output, seed)
+        model = network.build(hyperparameters, lane.train.X.shape[1:], lane.output, lane.seed)
     unused: set[int] = set()
     if program.alternatives is not None:
         unused = program.alternatives.unused(program.template, hyperparameters)
-    for variables, own, values in (
+    for variables, own, new in (
         (model.trainable_variables, program.trainable, trainable),
         (model.non_trainable_variables, program.state, state),
     ):
-        used = [value for v, value in zip(own, values, strict=True) if id(v) not in unused]
-        for variable, value in zip(variables, used, strict=True):
+        of_this_network = [value for v, value in zip(own, new, strict=True) if id(v) not in unused]
+        for variable, value in zip(variables, of_this_network, strict=True):
             variable.assign(value)
     with network.precision(hyperparameters["dtype"]):
         if not keep_optimizer:
-            compile_model(model, hyperparameters, task, output, steps)
+            compile_model(model, hyperparameters, lane.task, lane.output, steps)
         optimizer = model.optimizer
         optimizer.build(model.trainable_variables)
         owners = program.optimizer._owners
         rest = iter([s for v, s in zip(program.slots, slots, strict=True) if owners.get(id(v)) not in unused])
-        set_optimizer_values(model, [rate if v is optimizer._learning_rate else next(rest) for v in optimizer.variables])
+        set_optimizer_values(
+            model, [rate if v is optimizer._learning_rate else next(rest) for v in optimizer.variables]
+        )
     return model

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tuner.backend import keras, tensorflow as tf
+from tuner.backend import keras
+from tuner.backend import tensorflow as tf
 
 #: The activations of Keras that map every number by itself, and the same way in training and inference.
 ELEMENTWISE = frozenset(
@@ -60,15 +61,14 @@ class ChosenActivation(keras.layers.Layer):
         return chosen(inputs, tf.convert_to_tensor(self.choice.value))
 
 
-class OptionalNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation, or nothing; the weight ``on``, an integer (), says which."""
+class Optional(keras.layers.Layer):
+    """The second of two inputs, or the first; the weight ``on``, an integer (), says which."""
 
     def build(self, input_shape: Any) -> None:
-        """Make the weights."""
-        super().build(input_shape)
+        """Make the weight."""
         self.on = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="on")
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Return the inputs, normalised or as they are."""
-        normalized = super().call(inputs, training=training, mask=mask)
-        return tf.where(tf.convert_to_tensor(self.on.value) == 1, normalized, inputs)
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Return one of the inputs."""
+        without, applied = inputs
+        return tf.where(tf.convert_to_tensor(self.on.value) == 1, applied, without)
