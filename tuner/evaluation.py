@@ -622,7 +622,7 @@ def _lanes(job: Job, folds: Sequence[_Fold]) -> list[Any]:
             lane = replace(
                 lane, **{name: part and part.within(table, numbers) for name, (part, numbers) in given.items()}
             )
-        lanes.append(replace(lane, alternatives=_alternatives(job, lane)))
+        lanes.append(replace(lane, alternatives=_alternatives(job, lane), recurring=True))
     return lanes
 
 

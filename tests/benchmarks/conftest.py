@@ -9,6 +9,8 @@ import pytest
 import table
 from measuring import SHARE
 
+from tuner.tracking.mlflow import MlflowTracker
+
 MEASURED = pytest.StashKey[list[table.Row]]()
 
 
@@ -45,8 +47,9 @@ def mnist():
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    """The URI of a fresh MLflow store, whose tables are there: making them is part of no measured work."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-    mlflow.MlflowClient(uri).search_experiments()
-    return uri
+def tracker(tmp_path_factory):
+    """A tracker with a fresh MLflow store, whose tables are there: making them is part of no measured work."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    tracker = MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", artifact_location=str(folder / "artifacts"))
+    mlflow.MlflowClient(tracker.uri).search_experiments()
+    return tracker

@@ -8,7 +8,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tuner import KerasClassifier, OptunaSearchCV
-from tuner.tracking.mlflow import MlflowTracker
 
 UNITS, EPOCHS, BATCH_SIZE = (64, 64), 20, 32
 X, y = load_digits(return_X_y=True)
@@ -22,7 +21,7 @@ SPACE = {
 }
 
 
-def search(store, n_trials, *, space=SPACE, rows=slice(None), units=UNITS, epochs=EPOCHS, **settings):
+def search(tracker, n_trials, *, space=SPACE, rows=slice(None), units=UNITS, epochs=EPOCHS, **settings):
     """Run our search with Adam and everything tracked, but no refit, which is not a trial; return it."""
     network = KerasClassifier(units=units, epochs=epochs, batch_size=BATCH_SIZE, random_state=0)
     return OptunaSearchCV(
@@ -32,14 +31,14 @@ def search(store, n_trials, *, space=SPACE, rows=slice(None), units=UNITS, epoch
         n_trials=n_trials,
         random_state=0,
         refit=False,
-        tracking=MlflowTracker(store),
+        tracking=tracker,
         **settings,
     ).fit(X[rows], y[rows])
 
 
-def warm_up(store):
+def warm_up(tracker):
     """Pay what the first calls of TensorFlow, Optuna and MLflow cost, on a network that no benchmark trains."""
-    search(store, 1, space={}, rows=slice(200), units=(3,), epochs=1)
+    search(tracker, 1, space={}, rows=slice(200), units=(3,), epochs=1)
 
 
 def mlp(**params):

@@ -44,19 +44,20 @@ class OurStudy:
 
 
 @pytest.fixture(scope="module")
-def ours(store):
-    warm_up(store)
+def ours(tracker):
+    warm_up(tracker)
     with pytest.MonkeyPatch.context() as monkeypatch, compiling() as compiled:
         spans = training_watched(monkeypatch)
         start = time.perf_counter()
-        search(store, N_TRIALS)
+        study = search(tracker, N_TRIALS)
         end = time.perf_counter()
     outside = uncovered(spans, start, end)
+    assert set(study.cv_results_["state"]) == {"complete"}, "a trial that fails costs less"
     assert compiled.traced, "the study must pay for its programs: run it before the others"
 
     same = {name: CategoricalDistribution([value]) for name, value in COMMON.items()}
     seeds = {"random_state": CategoricalDistribution(list(SEEDS))}
-    scored = search(store, len(SEEDS), space=same | seeds, sampler=BruteForceSampler()).cv_results_
+    scored = search(tracker, len(SEEDS), space=same | seeds, sampler=BruteForceSampler()).cv_results_
     return OurStudy(
         (end - start) / N_TRIALS,
         np.stack([scored[f"split{fold}_test_score"] for fold in range(CV.n_splits)], axis=1),
@@ -64,9 +65,9 @@ def ours(store):
     )
 
 
-def their_seconds_per_trial(make_network, space, asked, store):
+def their_seconds_per_trial(make_network, space, asked, tracker):
     """Run the trials that are asked for, each a run of its own in MLflow; return the mean of their seconds."""
-    client = mlflow.MlflowClient(store)
+    client = mlflow.MlflowClient(tracker.uri)
     experiment = client.create_experiment(make_network.__name__)
     study = optuna.create_study(direction="maximize", sampler=TPESampler(seed=0, multivariate=True))
     for params in asked:
@@ -126,9 +127,9 @@ def keras_network(activation, batch_normalization, kernel_initializer):
     return keras.Sequential([*layers, keras.layers.Dense(10, "softmax")])
 
 
-def test_study_against_scikeras(ours, store, record):
+def test_study_against_scikeras(ours, tracker, record):
     asked = [{"batch_normalization": choice} for choice in SPACE["batch_normalization"].choices]
-    theirs = their_seconds_per_trial(scikeras, SPACE, asked, store)
+    theirs = their_seconds_per_trial(scikeras, SPACE, asked, tracker)
     equal = check_accuracies(ours.accuracies, their_accuracies(scikeras, **COMMON))
     row = speedup(
         WORK,
@@ -145,13 +146,13 @@ def test_study_against_scikeras(ours, store, record):
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer. Maximum iterations:sklearn.exceptions.ConvergenceWarning")
-def test_study_against_mlp(ours, store, record):
+def test_study_against_mlp(ours, tracker, record):
     space = {
         "activation": CategoricalDistribution(["relu", "tanh", "logistic"]),
         "learning_rate_init": SPACE["learning_rate"],
     }
     n_trials = scaled(8, least=2)
-    theirs = their_seconds_per_trial(mlp, space, [{}] * n_trials, store)
+    theirs = their_seconds_per_trial(mlp, space, [{}] * n_trials, tracker)
     equal = check_accuracies(ours.accuracies, their_accuracies(mlp, activation="relu", learning_rate_init=1e-3))
     row = speedup(
         WORK,

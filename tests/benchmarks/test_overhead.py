@@ -20,12 +20,12 @@ N_TRIALS = scaled(500, least=6 * ROUND_SIZE)
 FLAT = 1.5  # a noisy machine's median of five rounds can be off by so much
 
 
-def test_overhead_is_small_and_does_not_grow(store, monkeypatch, record):
-    warm_up(store)
+def test_overhead_is_small_and_does_not_grow(tracker, monkeypatch, record):
+    warm_up(tracker)
     spans, ends = training_watched(monkeypatch), []
     with compiling() as compiled:
         start = time.perf_counter()
-        search(store, N_TRIALS, epochs=1, callbacks=[lambda study, trial: ends.append(time.perf_counter())])
+        search(tracker, N_TRIALS, epochs=1, callbacks=[lambda study, trial: ends.append(time.perf_counter())])
         end = time.perf_counter()
 
     # The trials of a round are proposed, and may be trained, together: only its mean is the cost of one of them.

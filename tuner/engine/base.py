@@ -135,6 +135,8 @@ class Lane:
         Where to go on from; without it the lane begins with fresh weights.
     alternatives : Alternatives, optional
         Other lanes may have these activations and normalisations, so that one program is to serve all of them.
+    recurring : bool
+        Whether more lanes of this structure are expected.
     """
 
     hyperparameters: Mapping[str, Any]
@@ -147,6 +149,7 @@ class Lane:
     test: Part | None = None
     state: LaneState | None = None
     alternatives: Alternatives | None = None
+    recurring: bool = False
 
     @property
     def parts(self) -> dict[str, Part]:

@@ -21,7 +21,7 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -274,11 +274,8 @@ class Program:
         measured : dict of str to array of shape (L, 2)
             Loss and metric of the training part (``""``) and of the others, by their prefix.
         """
-        given = vars(arguments)
         with network.precision(self.dtype):
-            if not self._made:
-                self._make(variables, given)
-            variables, measured = self._epoch(variables, given)
+            variables, measured = self._epoch(variables, vars(arguments))
         return variables, {name: values.numpy() for name, values in measured.items()}
 
     def outputs(self, trainable: Sequence[Any], state: Sequence[Any], X: np.ndarray) -> np.ndarray:
@@ -286,15 +283,24 @@ class Program:
         with network.precision(self.dtype):
             return self._forward(list(trainable), list(state), X).numpy()
 
-    def _make(self, variables: Any, given: dict[str, Any]) -> None:
-        """Trace, and compile by a call without updates, so that it is known what that costs."""
+    def make(self, variables: Any, arguments: Arguments) -> None:
+        """Trace the program, and compile it, by a call without updates; it is done once.
+
+        Raises
+        ------
+        Exception
+            Whatever the network's code, the vectorisation or the compiler raises.
+        """
+        if self._made:
+            return
         start = time.perf_counter()
-        self._epoch.get_concrete_function(variables, given)
-        if self._compiled:
-            idle = {**given, "steps": tf.zeros_like(given["steps"])}
-            idle["parts"] = {k: {**part, "count": tf.zeros_like(part["count"])} for k, part in given["parts"].items()}
-            self._epoch(variables, idle)
-            statistics.compiled += 1
+        idle = replace(arguments, steps=tf.zeros_like(arguments.steps))
+        with network.precision(self.dtype):
+            if self._compiled:
+                self._epoch(variables, vars(idle))
+                statistics.compiled += 1
+            else:
+                self._epoch.get_concrete_function(variables, vars(idle))
         self._made = True
         statistics.seconds += time.perf_counter() - start
 
@@ -317,9 +323,7 @@ class Program:
                 "on": step < given["steps"],
                 **{name: given[name] for name in ("numbers", "dropout", "mask_seeds")},
             }
-            variables, added = tf.vectorized_map(
-                partial(self._update, step), (variables, batch), fallback_to_while_loop=False
-            )
+            variables, added = _over_lanes(partial(self._update, step), (variables, batch))
             return step + 1, variables, sums + added
 
         last = tf.reduce_max(given["steps"])
@@ -382,13 +386,13 @@ class Program:
             }
             real = tf.cast(chunk * size + tf.range(size) < part["count"][:, None], self.dtype)
             batch = (tf.gather(X, here["rows"]), here["y"], here["weight"] * real)
-            added = tf.vectorized_map(self._evaluate, (variables[:2], batch), fallback_to_while_loop=False)
+            added = _over_lanes(self._evaluate, (variables[:2], batch))
             return chunk + 1, sums + added
 
         last = -(-tf.reduce_max(part["count"]) // size)
         start = (0, tf.zeros((lanes, 3), self.dtype))
         _, sums = tf.while_loop(lambda chunk, _: chunk < last, body, start)
-        losses = tf.vectorized_map(self._penalties, variables[:2], fallback_to_while_loop=False)
+        losses = _over_lanes(self._penalties, variables[:2])
         means = tf.math.divide_no_nan(sums[:, :2], sums[:, 2:])
         return means + tf.stack([losses, tf.zeros_like(losses)], axis=1)
 
@@ -421,7 +425,7 @@ class Program:
         rng = np.random.default_rng(0)
         X = rng.normal(size=(4, *lane.train.X.shape[1:])).astype(self.dtype)
         real = np.array([1, 1, 1, 0], self.dtype)
-        y, rates = lane.train.y[np.arange(4) % len(lane.train)], np.zeros(self.layers.n_dropouts, self.dtype)
+        y, rates = lane.train.y[np.arange(4) % len(lane.train)], np.zeros(self.layers.n_dropouts)
         results = []
         with network.precision(self.dtype):
             for padding in (X[3], X[3] + 1):
@@ -434,6 +438,12 @@ class Program:
                 results.append([outputs[:3], *state, *losses, self.loss(y, outputs, real)])
         if not all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*results, strict=True)):
             raise NotImplementedError("the rows of a batch act on each other in a way that is not batch normalisation")
+
+
+def _over_lanes(function: Callable[[Any], Any], stacked: Any) -> Any:
+    """Vectorise a function of one lane; an operation that does not vectorise is an error."""
+    plain = tf.autograph.experimental.do_not_convert(function)
+    return tf.vectorized_map(plain, stacked, fallback_to_while_loop=False)
 
 
 class _LaneNumber:

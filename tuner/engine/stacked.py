@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -35,6 +35,9 @@ CACHE_BUDGET = 2**23
 #: Updates from which on XLA is worth its half second: it saves about 0.1 ms on each update of a small network, and a
 #: fit is seldom the only one of its structure.
 COMPILED_FROM = 1000
+
+#: How many trials of a search are taken to have one structure.
+RECURRENCES = 5
 
 
 class StackedEngine(Engine):
@@ -155,20 +158,21 @@ class StackedCrew(Crew):
         ]
         tables = _Tables(lanes)
         shape = Shape.of(lanes, tables.n_rows)
-        updates = max(lane.steps * lane.epochs for lane in lanes)
-        compiled = updates >= COMPILED_FROM or any(lane.alternatives is not None for lane in lanes)
+        updates = max(lane.steps * lane.epochs * (RECURRENCES if lane.recurring else 1) for lane in lanes)
+        compiled = updates >= COMPILED_FROM
         self.program = program = program_for(lanes, prepared[0].structure, shape, compiled=compiled)
         self.width = program.shape.lanes  # idle lanes fill what the program has more
         self._optimizers = [_OptimizerState.of(lane, program) for lane in lanes]
         self.variables = self._first_variables()
         self.best: list[Any] | None = None
         self.arguments = self._arguments(tables)
+        program.make(self.variables, self.arguments)
 
     # -- training --------------------------------------------------------------------------------------------------
 
     def train_epoch(self) -> None:
         """Train every active lane for an epoch; a lane that has reached its end stops."""
-        arguments = self._next_epoch()
+        arguments = replace(self.arguments, **self._of_epoch(self.active.__getitem__))
         self.variables, measured = self.program.epoch(self.variables, arguments)
         lowest = np.zeros(self.width, dtype=bool)
         ending = []
@@ -257,16 +261,12 @@ class StackedCrew(Crew):
             own = [lane.parts.get(prefix) for lane in lanes]
             size = measured_rows(self.width, length)
             parts[prefix] = self._part(own, tables, size * math.ceil(length / size))
-        nothing = tf.zeros(0)
         return Arguments(
             X=tables.stacked(shape.rows),
             train=self._part([lane.train for lane in lanes], tables, shape.train),
-            order=nothing,
-            rates=nothing,
+            **self._of_epoch(lambda i: False),
             numbers={name: self._stack(values) for name, values in numbers.items()},
             dropout=self._stack(rates),
-            mask_seeds=nothing,
-            steps=nothing,
             parts=parts,
         )
 
@@ -287,11 +287,11 @@ class StackedCrew(Crew):
     def _dropout_rates(self, i: int) -> np.ndarray:
         n, model = self.program.layers.n_dropouts, self.models[i]
         if model is not None:
-            return np.asarray(self.program.layers.rates(model), self.program.dtype)
-        return np.full(n, self.lanes[i].hyperparameters["dropout"], self.program.dtype)
+            return np.asarray(self.program.layers.rates(model))
+        return np.full(n, float(self.lanes[i].hyperparameters["dropout"]))
 
-    def _next_epoch(self) -> Arguments:
-        """Return the arguments with what belongs to the epoch: orders, rates and seeds."""
+    def _of_epoch(self, trained: Callable[[int], bool]) -> dict[str, Any]:
+        """Return the arguments that belong to an epoch: orders, rates, seeds, and updates only for `trained` lanes."""
         shape, dtype = self.program.shape, self.program.dtype
         size = shape.batch_size
         order = np.zeros((self.width, shape.steps * size), np.int32)
@@ -299,7 +299,7 @@ class StackedCrew(Crew):
         steps = np.zeros(self.width, np.int32)
         mask_seeds = np.zeros((self.width, self.program.layers.n_dropouts), np.int32)
         for i, lane in enumerate(self.lanes):
-            if not self.active[i]:
+            if not trained(i):
                 continue
             n, epoch = len(lane.train), self.epochs[i]
             shuffled = lane.hyperparameters["shuffle"]
@@ -308,9 +308,7 @@ class StackedCrew(Crew):
             rates[i, : lane.steps] = self._optimizers[i].next_rates(lane.steps)
             mask_seeds[i] = [seeds.mask_seed(lane.seed, layer, epoch) for layer in range(mask_seeds.shape[1])]
         values = {"order": order, "rates": rates, "steps": steps, "mask_seeds": mask_seeds}
-        for name, value in values.items():
-            setattr(self.arguments, name, tf.constant(value))
-        return self.arguments
+        return {name: tf.constant(value) for name, value in values.items()}
 
     # -- what comes out --------------------------------------------------------------------------------------------
 
