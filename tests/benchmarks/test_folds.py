@@ -55,7 +55,7 @@ class Work:
 
 
 def compare(work, X, y, record):
-    """Record our speed against ``fit`` after the losses were found equal; return the row."""
+    """Measure our speed against ``fit`` after the losses were found equal; return the row."""
     X, y = X[: scaled(len(X), least=500)], y[: scaled(len(y), least=500)]
     rows = min(work.keras_rows, len(X))
     sample = work.lanes(X[:rows], y[:rows])
@@ -70,56 +70,51 @@ def compare(work, X, y, record):
     if rows < len(X):
         remark += f"; fit sees {rows} of the {len(X)} rows, and its time is scaled to all"
     row = speedup(str(work), "Keras fit", "s per epoch", float(ours), theirs, work.times, equal=equal, remark=remark)
-    record(row)
+    record(row, at_least=1)
     return row
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_single_rows(mnist, record, optimizer):
-    row = compare(Work(25, "sigmoid", optimizer, batch_size=1, epochs=2, keras_rows=2500, times=80), *mnist, record)
-    assert row.ratio > 1
+    compare(Work(25, "sigmoid", optimizer, batch_size=1, epochs=2, keras_rows=2500, times=80), *mnist, record)
 
 
 def test_small_network(mnist, record):
-    row = compare(Work(128, "relu", "adam", batch_size=128, epochs=3, keras_rows=60_000, times=4), *mnist, record)
-    assert row.ratio > 1
+    compare(Work(128, "relu", "adam", batch_size=128, epochs=3, keras_rows=60_000, times=4), *mnist, record)
 
 
 def test_large_network(mnist, record):
     row = compare(Work(512, "relu", "adam", batch_size=128, epochs=3, keras_rows=60_000, times=2.5), *mnist, record)
-    rows = scaled(60_000, least=500) * (FOLDS - 1)  # of all folds together: each trains on all but one part
+    rows = (FOLDS - 1) * scaled(60_000, least=500)  # of all folds together: each leaves one part out
     ours = training_operations(rows, (784, 512, 10)) / row.ours / 1e9
-    rates = sgemm_rates()
-    library = max(rates, key=rates.get)
-    share = ours / rates[library]
-    record(
-        Row(
-            row.work,
-            f"sgemm rate of the machine ({library})",
-            "GFLOP/s",
-            ours,
-            rates[library],
-            share,
-            target="≥ 65 %",
-            met=share >= 0.65,
-            remark="forward pass and gradients only, none for the inputs of the first "
-            "layer; best of 10 products of 2048 x 2048",
-        )
+    library, theirs = sgemm_rate()
+    row = Row(
+        row.work,
+        f"sgemm of {library}",
+        "GFLOP/s",
+        ours,
+        theirs,
+        ratio=ours / theirs,
+        target="≥ 65 %",
+        met=ours / theirs >= 0.65,
+        equal=row.equal,
+        remark="ours counts the products of the forward pass, of the weight gradients and of the input gradients that "
+        "are needed, none for the first layer; theirs is the best of 10 products of 2048 x 2048",
     )
-    assert row.ratio > 1
+    record(row, at_least=0.1)
 
 
 def training_operations(rows, widths):
-    """Count the floating-point operations of an epoch: forward, weight gradients, and the input gradients but one's."""
+    """Count the operations of an epoch: forward pass, weight gradients, and all input gradients but the first layer's."""
     return sum(2 * rows * m * k * (2 if layer == 0 else 3) for layer, (m, k) in enumerate(pairwise(widths)))
 
 
-def sgemm_rates(n=2048, repeats=10):
-    """Return the best GFLOP/s of a product of float32 matrices, by library."""
+def sgemm_rate(n=2048, repeats=10):
+    """Return the library that multiplies float32 matrices fastest, and its GFLOP/s."""
     a = np.random.default_rng(0).random((n, n), dtype=np.float32)
     b = tf.constant(a)
     products = {"NumPy": lambda: a @ a, "TensorFlow": lambda: (b @ b).numpy()}
-    return {
-        library: 2 * n**3 / min(timed(product)[0] for _ in range(repeats)) / 1e9
-        for library, product in products.items()
-    }
+    seconds, library = min(
+        (timed(product)[0], library) for library, product in products.items() for _ in range(repeats)
+    )
+    return library, 2 * n**3 / seconds / 1e9

@@ -29,5 +29,4 @@ def test_epoch_by_epoch_costs_no_more_than_fit(record):
         1,
         equal=check_losses(trained, fits),
     )
-    record(row)
-    assert row.ratio > 1
+    record(row, at_least=1)

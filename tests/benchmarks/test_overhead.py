@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 N_TRIALS = scaled(500, least=6 * ROUND_SIZE)
-FLAT = 1.5  # a noisy machine's median of five rounds can be off by so much
+FLAT = 2 / 3  # a noisy machine's medians of few rounds can be off by so much
 
 
 def test_overhead_is_small_and_does_not_grow(tracker, monkeypatch, record):
@@ -33,19 +33,17 @@ def test_overhead_is_small_and_does_not_grow(tracker, monkeypatch, record):
     overheads = [1000 * uncovered(spans, *bound) / ROUND_SIZE for bound in pairwise(bounds)]
     early, late = np.median(overheads[1:5]), np.median(overheads[-5:])  # 8 to 40, and the last 40
     whole = 1000 * uncovered(spans, start, end) / N_TRIALS
-    record(
-        Row(
-            f"overhead outside training, digits study of {N_TRIALS} trials of 1 epoch, Adam",
-            "its own at trial 10",
-            "ms per trial",
-            float(late),
-            float(early),
-            float(late / early),
-            target="≤ 50 ms, flat",
-            met=bool(late <= 50 and late <= FLAT * early),
-            remark=f"medians over the rounds of trials 8 to 40, and of the last 40; {whole:.3g} ms per trial over the "
-            f"whole study, the end of MLflow's writing included; {1000 * (end - start) / N_TRIALS:.3g} ms with "
-            f"training; compiling {told(compiled)}",
-        )
+    row = Row(
+        f"overhead outside training, digits study of {N_TRIALS} trials of 1 epoch, Adam",
+        "its own at trial 10",
+        "ms per trial",
+        float(late),
+        float(early),
+        ratio=float(early / late),
+        target="≤ 50 ms, flat",
+        met=bool(late <= 50 and early / late >= FLAT),
+        remark=f"medians over the rounds of trials 8 to 40, and of the last 40; {whole:.3g} ms per trial over the "
+        f"whole study, the end of MLflow's writing included; {1000 * (end - start) / N_TRIALS:.3g} ms with training; "
+        f"compiling {told(compiled)}",
     )
-    assert late < 2 * FLAT * early
+    record(row, at_least=FLAT / 2)

@@ -100,7 +100,7 @@ def _identity(thing: Any) -> Hashable:
     """Return what two equal things share though ``clone`` has copied them."""
     if isinstance(thing, partial):
         return partial, _identity(thing.func), repr(thing.args), repr(sorted(thing.keywords.items()))
-    if hasattr(thing, "get_config"):
+    if hasattr(thing, "get_config") and not isinstance(thing, type):
         return type(thing), json.dumps(thing.get_config(), default=repr, sort_keys=True)
     if callable(thing) and not isinstance(thing, FunctionType | BuiltinFunctionType | type):
         return type(thing), repr(sorted(vars(thing).items()))

@@ -22,7 +22,7 @@ from tuner.engine.base import Crew, EarlyStopper, Engine, History, Lane, Part, T
 from tuner.engine.compilation import compile_model, learning_rates, optimizer_config, set_optimizer_values
 from tuner.engine.keras import KerasCrew
 from tuner.engine.program import Arguments, Program, Shape, measured_rows, program_for, structure_of
-from tuner.errors import HyperparameterError
+from tuner.errors import HyperparameterError, TunerError
 from tuner.hyperparameters import widths
 
 #: Bytes of data and variables that the lanes of one program may hold.
@@ -82,6 +82,8 @@ class StackedEngine(Engine):
                 # pfor converts some gradients by a loop over lanes where it has nothing better, and says so
                 warnings.simplefilter("ignore")
                 return [(indices, StackedCrew(prepared))]
+        except TunerError:  # plain Keras could not build it either
+            raise
         except Exception as error:  # whatever tracing a network raises that was not written for it
             cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
             if self.strict:
