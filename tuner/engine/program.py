@@ -345,9 +345,7 @@ class Program:
         )
         with tf.GradientTape() as tape, layers:
             tape.watch(trainable)
-            outputs, new_state, losses = self.template.stateless_call(
-                trainable, state, batch["X"], training=True, return_losses=True
-            )
+            outputs, new_state, losses = self._call(trainable, state, batch["X"], training=True)
             loss = tf.add_n([self.loss(batch["y"], outputs, batch["weight"]), *losses])
         gradients = [g if g is None else tf.convert_to_tensor(g) for g in tape.gradient(loss, trainable)]
         new_trainable, new_slots = self._apply(trainable, slots, gradients, batch["rate"], batch["numbers"])
@@ -359,6 +357,18 @@ class Program:
         metric = tf.reduce_sum(self._metric(batch["y"], outputs) * batch["weight"])
         added = tf.stack([loss * rows, rows, metric, weight])
         return variables, tf.where(batch["on"], added, tf.zeros_like(added))
+
+    def _call(self, trainable: Any, state: Any, X: Any, *, training: bool) -> tuple[Any, list[Any], list[Any]]:
+        """Call one lane's network; return the outputs, the other variables after that, and the losses of layers.
+
+        Not ``stateless_call``, which passes by ``Model.__call__`` and so by how Keras tells the layers inside whether
+        they are trained.
+        """
+        mapping = [*zip(self.trainable, trainable, strict=True), *zip(self.state, state, strict=True)]
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+            outputs = self.template(X, training=training)
+            losses = self.template.losses
+        return outputs, [scope.get_current_value(v) for v in self.state], losses
 
     def _apply(
         self, trainable: Any, slots: Any, gradients: Any, rate: Any, numbers: Any
@@ -399,7 +409,7 @@ class Program:
     def _evaluate(self, given: Any) -> Any:
         """Return the weighted sums of loss and metric, and the weight, of some rows of one lane."""
         (trainable, state), (X, y, weight) = given
-        outputs, _ = self.template.stateless_call(trainable, state, X, training=False)
+        outputs, _, _ = self._call(trainable, state, X, training=False)
         total = tf.reduce_sum(weight)
         return tf.stack(
             [self.loss(y, outputs, weight) * total, tf.reduce_sum(self._metric(y, outputs) * weight), total]
@@ -416,7 +426,7 @@ class Program:
         return tf.cast(tf.reshape(self.metric(y, outputs), [-1]), self.dtype)
 
     def _infer(self, trainable: Any, state: Any, X: Any) -> Any:
-        return self.template.stateless_call(trainable, state, X, training=False)[0]
+        return self._call(trainable, state, X, training=False)[0]
 
     def _check_rows_are_independent(self, lane: Lane) -> None:
         """Refuse a network or loss through which the padding of a batch would reach its real rows."""
@@ -432,9 +442,7 @@ class Program:
                 X[3] = padding
                 seeds = tf.zeros(self.layers.n_dropouts, tf.int32)
                 with self.layers.given(valid=tf.constant(real), rates=rates, seeds=seeds, step=tf.constant(0)):
-                    outputs, state, losses = self.template.stateless_call(
-                        self.trainable, self.state, tf.constant(X), training=True, return_losses=True
-                    )
+                    outputs, state, losses = self._call(*self.defaults[:2], tf.constant(X), training=True)
                 results.append([outputs[:3], *state, *losses, self.loss(y, outputs, real)])
         if not all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*results, strict=True)):
             raise NotImplementedError("the rows of a batch act on each other in a way that is not batch normalisation")
