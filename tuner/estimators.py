@@ -25,7 +25,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from tuner import hyperparameters, network, seeds
 from tuner.engine import engine_for
 from tuner.engine.base import Lane, LaneState, OnEpoch, Part, TrainedLane
-from tuner.engine.compilation import make_optimizer
+from tuner.engine.compilation import make_optimizer, optimizer_config
 from tuner.errors import DataError, HyperparameterError, NonFiniteLossError, did_you_mean
 
 # What the weights were made for: these cannot change while training goes on from them.
@@ -152,7 +152,10 @@ class KerasEstimator(BaseEstimator):
         """
         params = self.get_params(deep=False)
         hyperparameters.check(params)
-        make_optimizer(params, total_steps=1)
+        if isinstance(self.optimizer, str):
+            optimizer_config(params, total_steps=1)  # every value has been checked
+        else:
+            make_optimizer(params, total_steps=1)
         if self.model is not None:
             given = self.model_params or {}
             self._check_model_params(given)

@@ -193,11 +193,13 @@ class TrainedLane:
     @cached_property
     def model(self) -> keras.Model:
         """The trained network."""
-        return self.make_model()
+        model = self.make_model()
+        self.make_model, self.forward = (lambda: model), None  # they hold the weights once more
+        return model
 
     def outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs (n, k) for features (n, ...) of the lane's dtype."""
-        if self.forward is None or "model" in self.__dict__:  # whoever has the model may have changed it
+        if self.forward is None:  # whoever has the model may have changed it
             return network.outputs(self.model, X)
         return self.forward(X)
 

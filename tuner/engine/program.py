@@ -39,8 +39,8 @@ from tuner.hyperparameters import NETWORK, widths
 #: How many programs are kept. A program of a small network holds a few megabytes.
 CACHE_SIZE = 32
 
-# Rows at a time, over all lanes, when a part is measured.
-_MEASURED_ROWS = 8192
+# Rows at a time, over all lanes, when parts are measured or outputs asked for: bounds the memory.
+_ROWS_AT_A_TIME = 8192
 
 
 @dataclass
@@ -203,7 +203,7 @@ def _roomy(n: int) -> int:
 
 def measured_rows(lanes: int, length: int) -> int:
     """Return how many rows of a part are measured at a time."""
-    return min(length, max(1, _MEASURED_ROWS // lanes))
+    return min(length, max(1, _ROWS_AT_A_TIME // lanes))
 
 
 # Programs -------------------------------------------------------------------------------------------------------------
@@ -278,10 +278,13 @@ class Program:
             variables, measured = self._epoch(variables, vars(arguments))
         return variables, {name: values.numpy() for name, values in measured.items()}
 
-    def outputs(self, trainable: Sequence[Any], state: Sequence[Any], X: np.ndarray) -> np.ndarray:
-        """Return the outputs (n, k) of one lane."""
+    def outputs(self, trainable: Sequence[Any], state: Sequence[Any], lane: int, X: Any) -> np.ndarray:
+        """Return the outputs (n, k) of one lane for any number of rows, given the variables of all."""
+        i, starts = tf.constant(lane), range(0, X.shape[0], _ROWS_AT_A_TIME)
+        chunks = (network.as_dense(X[start : start + _ROWS_AT_A_TIME]) for start in starts)
         with network.precision(self.dtype):
-            return self._forward(list(trainable), list(state), X).numpy()
+            parts = [self._forward(trainable, state, i, tf.constant(chunk)).numpy() for chunk in chunks]
+        return np.concatenate(parts)
 
     def make(self, variables: Any, arguments: Arguments) -> None:
         """Trace the program, and compile it, by a call without updates; it is done once.
@@ -425,8 +428,8 @@ class Program:
     def _metric(self, y: Any, outputs: Any) -> Any:
         return tf.cast(tf.reshape(self.metric(y, outputs), [-1]), self.dtype)
 
-    def _infer(self, trainable: Any, state: Any, X: Any) -> Any:
-        return self._call(trainable, state, X, training=False)[0]
+    def _infer(self, trainable: Any, state: Any, lane: Any, X: Any) -> Any:
+        return self._call([v[lane] for v in trainable], [v[lane] for v in state], X, training=False)[0]
 
     def _check_rows_are_independent(self, lane: Lane) -> None:
         """Refuse a network or loss through which the padding of a batch would reach its real rows."""
@@ -442,7 +445,9 @@ class Program:
                 X[3] = padding
                 seeds = tf.zeros(self.layers.n_dropouts, tf.int32)
                 with self.layers.given(valid=tf.constant(real), rates=rates, seeds=seeds, step=tf.constant(0)):
-                    outputs, state, losses = self._call(*self.defaults[:2], tf.constant(X), training=True)
+                    outputs, state, losses = self._call(
+                        self.defaults[0], self.defaults[1], tf.constant(X), training=True
+                    )
                 results.append([outputs[:3], *state, *losses, self.loss(y, outputs, real)])
         if not all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*results, strict=True)):
             raise NotImplementedError("the rows of a batch act on each other in a way that is not batch normalisation")

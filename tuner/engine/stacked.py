@@ -212,18 +212,16 @@ class StackedCrew(Crew):
             chosen = [lowest.reshape(-1, *[1] * (value.ndim - 1)) for value in now]
             self.best = [tf.where(c, a, b) for c, a, b in zip(chosen, now, self.best, strict=True)]
 
-    def _weights(self, i: int) -> tuple[list[Any], list[Any]]:
-        """Return the weights and other variables of the network of lane i, which it keeps if it has stopped."""
-        now = [*self.variables[0], *self.variables[1]]
+    def _kept(self, i: int) -> tuple[list[Any], list[Any]]:
+        """Return the stacked weights and other variables of which lane i has its own: present, best, or averaged."""
+        weights, state, slots = self.variables
         if not self.active[i] and self.best is not None and self.stoppers[i].lowest < np.inf:
-            now = self.best
-        values = [value[i] for value in now]
-        n = len(self.variables[0])
-        return values[:n], values[n:]
+            return self.best[: len(weights)], self.best[len(weights) :]
+        return weights if self.active[i] else self._optimizers[i].averaged(weights, slots), state
 
     def outputs(self, i: int, X: Any) -> np.ndarray:
-        """Return the outputs (n, k) of lane i with its present weights."""
-        return _outputs(self.program, *self._weights(i), X)
+        """Return the outputs (n, k) of lane i with its present weights, those that it keeps if it has stopped."""
+        return self.program.outputs(*self._kept(i), i, X)
 
     # -- what goes in ----------------------------------------------------------------------------------------------
 
@@ -316,15 +314,15 @@ class StackedCrew(Crew):
 
     def results(self) -> list[TrainedLane]:
         """Return the trained lanes."""
-        slots = [value.numpy() for value in self.variables[2]]
+
+        def own(i: int, stacked: Sequence[Any]) -> list[np.ndarray]:
+            return [np.asarray(v)[i].copy() for v in stacked]
+
         results = []
         for i, lane in enumerate(self.lanes):
-            trainable, state = ([value.numpy() for value in values] for values in self._weights(i))
-            optimizer = self._optimizers[i]
-            mine = [value[i].copy() for value in slots]
-            if lane.validation is None:
-                trainable = optimizer.averaged(trainable, mine)
-            finite = all(np.isfinite(value).all() for value in (*trainable, *state) if value.dtype.kind == "f")
+            trainable, state = self._kept(i)
+            values = own(i, trainable), own(i, state), own(i, self.variables[2])
+            finite = all(np.isfinite(v).all() for v in (*values[0], *values[1]) if v.dtype.kind == "f")
             make_model = partial(
                 _make_model,
                 self.program,
@@ -332,15 +330,15 @@ class StackedCrew(Crew):
                 steps=lane.steps,
                 model=self.models[i],
                 keep_optimizer=bool(lane.state and lane.state.keep_optimizer),
-                values=(trainable, state, mine),
-                rate=optimizer.last_rate,
+                values=values,
+                rate=self._optimizers[i].last_rate,
             )
             trained = TrainedLane(
                 make_model=make_model,
                 history=self.histories[i],
                 epoch=self.epochs[i],
                 non_finite=self.non_finite[i] or not finite,
-                forward=partial(_outputs, self.program, trainable, state),
+                forward=partial(self.program.outputs, trainable, state, i),
             )
             if lane.state is not None:
                 trained.model  # noqa: B018 - the model is trained on in place
@@ -402,8 +400,9 @@ class _OptimizerState:
         The rate of the latest update.
     """
 
-    def __init__(self, config: dict[str, Any], slots: list[np.ndarray], program: Program):
+    def __init__(self, config: dict[str, Any], slots: list[np.ndarray], program: Program, restores_best: bool):
         self.config = config
+        self._restores_best = restores_best
         self.slots = slots
         self.last_rate = math.nan if callable(config["learning_rate"]) else config["learning_rate"]
         self._program = program
@@ -424,7 +423,7 @@ class _OptimizerState:
             slots = list(state.optimizer_values)
             if len(slots) > len(program.slots):  # the rate is a variable, the second one
                 config["learning_rate"] = float(slots.pop(1))
-        return cls(config, slots, program)
+        return cls(config, slots, program, restores_best=lane.validation is not None)
 
     def next_rates(self, n: int) -> np.ndarray:
         """Return the learning rates (n,) of the next updates."""
@@ -433,19 +432,12 @@ class _OptimizerState:
         self.last_rate = float(rates[-1])
         return rates
 
-    def averaged(self, trainable: list[np.ndarray], slots: list[np.ndarray]) -> list[np.ndarray]:
-        """Return the weights, or their moving averages where the optimizer keeps these."""
-        if not self.config["use_ema"]:
+    def averaged(self, trainable: list[Any], slots: list[Any]) -> list[Any]:
+        """Return the weights that a lane keeps: their moving averages, where the optimizer has these at the end."""
+        if not self.config["use_ema"] or self._restores_best:
             return trainable
         values = {id(v): value for v, value in zip(self._program.slots, slots, strict=True)}
         return [values[id(v)] for v in self._program.optimizer._model_variables_moving_average]
-
-
-def _outputs(program: Program, trainable: Sequence[Any], state: Sequence[Any], X: Any, batch_size: int = 4096) -> Any:
-    """Return the outputs (n, k) for any number of rows."""
-    starts = range(0, X.shape[0], batch_size)
-    chunks = (network.as_dense(X[start : start + batch_size]) for start in starts)
-    return np.concatenate([program.outputs(trainable, state, chunk) for chunk in chunks])
 
 
 def _make_model(
