@@ -543,8 +543,9 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     verbose : int, default=0
         Above 0, one line is printed for each epoch.
     dtype : {"float32", "float64"}, default="float32"
-    engine : {"auto", "keras"}, default="auto"
-        What trains the network.
+    engine : {"auto", "stacked", "keras"}, default="auto"
+        What trains the network. "stacked": all folds of a search as lanes of one compiled program, with an error where
+        the network cannot be vectorised; "keras": plain Keras; "auto": the first where it can be, else the second.
     model : callable or None, default=None
         Returns an uncompiled ``keras.Model`` in place of the built-in network. It is given those of `input_shape`
         (without the batch), `n_outputs`, and the parameters above from `hidden_layers` to `loss` that its signature

@@ -167,11 +167,11 @@ class Shape:
         lengths: dict[str, int] = {}
         for lane in lanes:
             for prefix, part in lane.parts.items():
-                lengths[prefix] = max(lengths.get(prefix, 0), _roomy(len(part)))
+                lengths[prefix] = max(lengths.get(prefix, 0), roomy(len(part)))
         return cls(
             lanes=len(lanes),
-            rows=_roomy(rows),
-            train=_roomy(longest),
+            rows=rows,
+            train=roomy(longest),
             parts=tuple(sorted(lengths.items())),
             batch_size=batch_size,
             padded=any(len(lane.train) % batch_size for lane in lanes),
@@ -195,8 +195,8 @@ class Shape:
         return -(-self.train // self.batch_size)
 
 
-def _roomy(n: int) -> int:
-    """Round up to four binary digits, 6 % or less."""
+def roomy(n: int) -> int:
+    """Return a number of rows with room for folds a little longer: rounded up to five binary digits, at most by 6 %."""
     unit = 1 << max(0, n.bit_length() - 5)
     return -(-n // unit) * unit
 

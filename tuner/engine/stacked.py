@@ -21,7 +21,7 @@ from tuner.backend import tensorflow as tf
 from tuner.engine.base import Crew, EarlyStopper, Engine, History, Lane, Part, TrainedLane, record
 from tuner.engine.compilation import compile_model, learning_rates, optimizer_config, set_optimizer_values
 from tuner.engine.keras import KerasCrew
-from tuner.engine.program import Arguments, Program, Shape, measured_rows, program_for, structure_of
+from tuner.engine.program import Arguments, Program, Shape, measured_rows, program_for, roomy, structure_of
 from tuner.errors import HyperparameterError, TunerError
 from tuner.hyperparameters import widths
 
@@ -159,7 +159,7 @@ class StackedCrew(Crew):
             EarlyStopper(lane.hyperparameters["n_iter_no_change"], lane.hyperparameters["tol"]) for lane in lanes
         ]
         tables = _Tables(lanes)
-        shape = Shape.of(lanes, tables.n_rows)
+        shape = Shape.of(lanes, tables.n_rows if tables.single else roomy(tables.n_rows))
         updates = max(lane.steps * lane.epochs * (RECURRENCES if lane.recurring else 1) for lane in lanes)
         compiled = updates >= COMPILED_FROM
         self.program = program = program_for(lanes, prepared[0].structure, shape, compiled=compiled)
@@ -359,6 +359,11 @@ class _Tables:
                 if id(part.X) not in self._known:
                     self._known[id(part.X)] = self._add(part.X)
 
+    @property
+    def single(self) -> bool:
+        """Whether there is only one table."""
+        return len(self._tables) == 1
+
     def _add(self, X: Any) -> int:
         for i, table in enumerate(self._tables):  # trials that differ only in their networks have equal folds
             if _equal(table, X):
@@ -375,6 +380,8 @@ class _Tables:
     def stacked(self, rows: int) -> Any:
         """Return all tables as one tensor of that many rows."""
         example = self._tables[0]
+        if example.shape[0] == rows:
+            return tf.constant(network.as_dense(example))
         X = np.zeros((rows, *example.shape[1:]), example.dtype)
         for first, table in zip(self._first, self._tables, strict=True):
             X[first : first + table.shape[0]] = network.as_dense(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,39 +12,185 @@ import pytest
 import scipy.sparse
 
 from tuner import KerasClassifier, KerasRegressor, network, seeds
-from tuner.engine.base import Engine, Lane, LaneState, Part, TrainedLane
+from tuner.engine.base import Engine, History, Lane, LaneState, Part, TrainedLane
 
 # float32 carries 7 digits; a few epochs of training lose two or three of them where the order of a sum differs.
 _RTOL, _ATOL = 1e-3, 1e-5
 
-#: One change of the estimator's parameters each; an engine trains every one of them as plain Keras does.
+
+def convolutional(input_shape: Any, n_outputs: int, output_activation: Any) -> keras.Model:
+    """Make a network for images that normalises and drops."""
+    layers = [
+        keras.layers.Conv2D(4, 2, padding="same", use_bias=False),  # batch normalisation would cancel the bias
+        keras.layers.BatchNormalization(),
+        keras.layers.Activation("relu"),
+        keras.layers.Dropout(0.3),
+        keras.layers.Flatten(),
+        keras.layers.Dense(n_outputs, output_activation),
+    ]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
+def functional(input_shape: Any, n_outputs: int, output_activation: Any, activation: Any) -> keras.Model:
+    """Make a network with a shortcut, a normalisation of rows and a penalty on weights."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Dense(8, activation)(inputs)
+    x = keras.layers.Add()([x, keras.layers.Dense(8, kernel_regularizer="l2")(x)])
+    x = keras.layers.LayerNormalization()(x)
+    return keras.Model(inputs, keras.layers.Dense(n_outputs, output_activation)(x))
+
+
+class _Subclassed(keras.Model):
+    def __init__(self, n_outputs: int, output_activation: Any):
+        super().__init__()
+        self.hidden = keras.layers.Dense(8, "tanh")
+        self.dropped = keras.layers.Dropout(0.2)
+        self.normalized = keras.layers.BatchNormalization()
+        self.last = keras.layers.Dense(n_outputs, output_activation)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the outputs; whether it is trained, the layers learn from Keras."""
+        return self.last(self.normalized(self.dropped(self.hidden(inputs))))
+
+
+def subclassed(n_outputs: int, output_activation: Any) -> keras.Model:
+    """Make a network whose own code calls the layers."""
+    return _Subclassed(n_outputs, output_activation)
+
+
+def cubic(y_true: Any, y_pred: Any) -> Any:
+    """Return the mean third power of the errors (n,), a loss that Keras does not have."""
+    return keras.ops.mean(keras.ops.abs(y_true - y_pred) ** 3, axis=-1)
+
+
+_WARMED_UP = keras.optimizers.schedules.CosineDecay(1e-3, 12, warmup_target=0.02, warmup_steps=5, name="warmed_up")
+_STAIRCASE = keras.optimizers.schedules.InverseTimeDecay(0.02, 3, 0.5, staircase=True, name="staircase")
+
+#: Arguments of `EngineTestCase.lane`; an engine trains every one of these lanes as plain Keras does.
 OPTIONS: list[dict[str, Any]] = [
     {},
+    # the network
     {"units": (16, 8, 4), "activation": "tanh"},
-    {"hidden_layers": 0},
-    {"kernel_initializer": "random_uniform", "initializer_scale": 0.1},
+    {"hidden_layers": 0, "bias_initializer": "random_normal"},
+    {"kernel_initializer": "random_uniform", "initializer_scale": 0.1, "activation": "selu"},
+    {"kernel_initializer": "orthogonal", "activation": "gelu"},
+    {"activation": "softmax"},
     {"batch_normalization": "before"},
     {"batch_normalization": "before", "dtype": "float64"},
-    {"batch_normalization": "after"},
+    {"batch_normalization": "after", "activation": "silu"},
     {"dropout": 0.3},
+    {"dropout": 0.5, "dtype": "float64"},
     {"residual": True, "hidden_layers": 3},
+    {"residual": True, "units": (8, 5), "batch_normalization": "before", "dropout": 0.2},
+    {"residual": True, "batch_normalization": "after", "dropout": 0.2, "dtype": "float64"},
+    {"model": convolutional, "sample_shape": (3, 2, 1)},
+    {"model": functional},
+    {"model": subclassed},
+    # the output and the loss
+    {"output_activation": "linear"},
     {"output_activation": "sigmoid", "loss": "mean_squared_error"},
     {"loss": "sparse_categorical_crossentropy"},
-    {"optimizer": "sgd", "learning_rate": 0.1},
-    {"optimizer": "sgd", "momentum": 0.5},
-    {"optimizer": "nesterov"},
+    {"loss": "categorical_focal_crossentropy"},
+    {"loss": keras.losses.CategoricalCrossentropy(label_smoothing=0.1, name="smoothed")},
+    {"loss": cubic, "output_activation": "softmax"},
+    {"task": "binary"},
+    {"task": "binary", "loss": "hinge"},
+    {"task": "multilabel"},
+    {"task": "regression", "loss": "huber"},
+    {"task": "regression", "loss": "mean_absolute_error"},
+    {"task": "regression", "loss": "log_cosh"},
+    # the optimizer
+    {"optimizer": "adadelta", "learning_rate": 0.5},
+    {"optimizer": "adafactor"},
     {"optimizer": "adagrad"},
-    {"optimizer": "rmsprop"},
+    {"optimizer": "adamax"},
     {"optimizer": "adamw", "weight_decay": 0.01},
+    {"optimizer": "ftrl"},
+    {"optimizer": "lamb"},
+    {"optimizer": "lion"},
+    {"optimizer": "muon"},
+    {"optimizer": "muon", "weight_decay": 0.1},
+    {"optimizer": "nadam"},
+    {"optimizer": "nesterov", "weight_decay": 0.01},
+    {"optimizer": "rmsprop"},
+    {"optimizer": "rmsprop", "momentum": 0.9},
+    {"optimizer": "schedulefreeadamw"},
+    {"optimizer": "sgd", "learning_rate": 0.1},
+    {"optimizer": "sgd", "momentum": 0.5, "clipnorm": 0.1},
+    {"optimizer": keras.optimizers.Adam(amsgrad=True, global_clipnorm=0.05, name="amsgrad_and_global_clipnorm")},
+    {"optimizer": keras.optimizers.SGD(0.1, clipvalue=0.01, name="clipvalue")},
+    {"optimizer": keras.optimizers.RMSprop(centered=True, name="centered")},
+    {"optimizer": keras.optimizers.Adam(use_ema=True, ema_momentum=0.9, name="moving_average")},
+    {"clipnorm": 0.01},
+    {"learning_rate": 10.0},  # everything saturates
     {"learning_rate_schedule": "cosine"},
     {"learning_rate_schedule": "exponential", "learning_rate": 0.01},
     {"learning_rate_schedule": "step"},
-    {"clipnorm": 0.01},
+    {"learning_rate_schedule": _WARMED_UP},
+    {"learning_rate_schedule": _STAIRCASE, "optimizer": "sgd"},
+    # the rows
     {"class_weight": "balanced"},
+    {"class_weight": {0: 0, 1: 1, 2: 3}},
     {"shuffle": False},
+    {"batch_size": 1},
     {"batch_size": 1000},
     {"dtype": "float64"},
 ]
+
+
+def shown(params: dict[str, Any]) -> str:
+    """Return a name for a test with these parameters, the same in every process."""
+
+    def name(value: Any) -> Any:
+        return getattr(value, "__name__", None) or getattr(value, "name", value)
+
+    return ", ".join(f"{key}={name(value)}" for key, value in params.items()) or "defaults"
+
+
+def fitted_by_keras(lane: Lane) -> tuple[History, keras.Model]:
+    """Return the history and the network that one call of ``keras.Model.fit`` gives, without an engine."""
+    from tuner.engine.compilation import make_loss, make_metric, make_optimizer
+
+    values, part = lane.hyperparameters, lane.train
+    prefix, watched = ("test", lane.test) if lane.validation is None else ("val", lane.validation)
+    assert watched is not None
+
+    def batches() -> Iterator[tuple[np.ndarray, ...]]:
+        for epoch in range(lane.epochs):
+            order = np.arange(len(part))
+            if values["shuffle"]:
+                order = seeds.batch_order(lane.seed, epoch, len(part))
+            for start in range(0, len(part), values["batch_size"]):
+                rows = order[start : start + values["batch_size"]]
+                weights = () if part.sample_weight is None else (part.sample_weight[rows],)
+                yield part.features(rows), part.y[rows], *weights
+
+    with network.precision(values["dtype"]):
+        model = network.build(values, part.X.shape[1:], lane.output, lane.seed)
+        model.compile(
+            make_optimizer(values, lane.steps * lane.epochs),
+            make_loss(lane.output.loss, values["dtype"]),
+            weighted_metrics=[make_metric(lane.task, lane.output)],
+            jit_compile=False,
+        )
+        callbacks = [
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, logs: network.reset_masks(model, lane.seed, e))
+        ]
+        if lane.validation is not None:
+            patience = values["n_iter_no_change"]
+            callbacks.append(
+                keras.callbacks.EarlyStopping(patience=patience, min_delta=values["tol"], restore_best_weights=True)
+            )
+        logs = model.fit(
+            batches(),
+            epochs=lane.epochs,
+            steps_per_epoch=lane.steps,
+            validation_data=(watched.features(), watched.y),
+            shuffle=False,
+            callbacks=callbacks,
+            verbose=0,
+        ).history
+    return {name.replace("val_", f"{prefix}_"): series for name, series in logs.items()}, model
 
 
 def assert_same_weights(a: keras.Model, b: keras.Model) -> None:
@@ -70,14 +217,63 @@ class EngineTestCase:
         raise NotImplementedError
 
     @staticmethod
-    def lane(fold: int = 0, n: int = 90, weighted: bool = False, **params: Any) -> Lane:
-        """Return a lane of a small problem of three classes; folds have different rows and seeds."""
+    def lane(
+        fold: int = 0,
+        n: int = 90,
+        *,
+        task: str = "multiclass",
+        sample_shape: tuple[int, ...] = (6,),
+        weighted: bool = False,
+        **params: Any,
+    ) -> Lane:
+        """Return a lane of a small problem of 6 features, by default of 3 classes; folds have other rows and seeds."""
         rng = np.random.default_rng(fold)
         X = rng.normal(size=(n, 6))
-        y = (X[:, :3] + 0.3 * rng.normal(size=(n, 3))).argmax(axis=1)
-        settings = {"units": 8, "epochs": 3, "batch_size": 16, "random_state": fold, **params}
+        scores = X[:, :3] + 0.3 * rng.normal(size=(n, 3))
         weights = rng.integers(0, 3, n) if weighted else None
-        return KerasClassifier(**settings).make_lane(X, y, weights, X_test=X[:20], y_test=y[:20])
+        y = {
+            "binary": scores[:, 0] > 0,
+            "multiclass": scores.argmax(axis=1),
+            "multilabel": (scores > 0).astype(int),
+            "regression": scores,
+        }[task]
+        X = X.reshape(n, *sample_shape)
+        settings = {"units": 8, "epochs": 3, "batch_size": 16, "random_state": fold, **params}
+        estimator = KerasRegressor(**settings) if task == "regression" else KerasClassifier(**settings)
+        return estimator.make_lane(X, y, weights, X_test=X[:20], y_test=y[:20])
+
+    @staticmethod
+    def different_lanes() -> list[Lane]:
+        """Return lanes that differ in all in which lanes of one structure may."""
+        lane = EngineTestCase.lane
+        shared = {"optimizer": "nesterov", "batch_normalization": "after"}
+        return [
+            lane(0, learning_rate=0.1, momentum=0.5, weight_decay=0.1, clipnorm=0.05, dropout=0.5, **shared),
+            lane(
+                *(1, 75),
+                weighted=True,
+                learning_rate_schedule="cosine",
+                weight_decay=0.0,
+                clipnorm=10.0,
+                dropout=0.1,
+                kernel_initializer="random_normal",
+                initializer_scale=0.5,
+                bias_initializer="ones",
+                **shared,
+            ),
+            lane(
+                *(2, 91),
+                learning_rate_schedule=_WARMED_UP,
+                weight_decay=0.01,
+                clipnorm=0.5,
+                dropout=0.3,
+                kernel_initializer="orthogonal",
+                class_weight={0: 0, 1: 1, 2: 3},
+                shuffle=False,
+                epochs=5,
+                **shared,
+            ),
+        ]
 
     @staticmethod
     def assert_same(a: TrainedLane, b: TrainedLane) -> None:
@@ -87,47 +283,24 @@ class EngineTestCase:
             np.testing.assert_allclose(a.history[name], b.history[name], rtol=_RTOL, atol=_ATOL, err_msg=name)
         assert_same_weights(a.model, b.model)
 
-    @pytest.mark.parametrize("params", OPTIONS, ids=str)
+    @pytest.mark.parametrize("params", OPTIONS, ids=shown)
     def test_a_lane_is_trained_as_keras_fit_trains_it(self, engine: Engine, params: dict[str, Any]) -> None:
-        """Compare with ``keras.Model.fit`` on the same batches, written out here without an engine."""
-        from tuner.engine.compilation import make_loss, make_optimizer
-
+        """Compare with ``keras.Model.fit`` on the same batches, the series of every epoch and the final weights."""
         lane = self.lane(weighted=True, **params)
         [trained] = engine.train([lane])
-        values, part = lane.hyperparameters, lane.train
-        steps = -(-len(part) // values["batch_size"])
-        with network.precision(values["dtype"]):
-            model = network.build(values, part.X.shape[1:], lane.output, lane.seed)
-            model.compile(
-                make_optimizer(values, steps * values["epochs"]), make_loss(lane.output.loss, values["dtype"])
-            )
-            losses = []
-            for epoch in range(values["epochs"]):
-                network.reset_masks(model, lane.seed, epoch)
-                n = len(part)
-                order = seeds.batch_order(lane.seed, epoch, n) if values["shuffle"] else np.arange(n)
-                fitted = model.fit(
-                    part.X[order],
-                    part.y[order],
-                    sample_weight=None if part.sample_weight is None else part.sample_weight[order],
-                    batch_size=values["batch_size"],
-                    shuffle=False,
-                    verbose=0,
-                )
-                losses += fitted.history["loss"]
-        np.testing.assert_allclose(trained.history["loss"], losses, rtol=_RTOL)
+        history, model = fitted_by_keras(lane)
+        assert trained.history.keys() == history.keys()
+        for name, series in history.items():
+            np.testing.assert_allclose(trained.history[name], series, rtol=_RTOL, atol=_ATOL, err_msg=name)
         assert_same_weights(trained.model, model)
 
-    @pytest.mark.parametrize("params", [{}, {"dropout": 0.3, "batch_normalization": "before"}], ids=str)
-    def test_lanes_do_not_know_of_each_other(self, engine: Engine, params: dict[str, Any]) -> None:
-        """A lane alone equals the lane in company, in any order, beside unequal folds."""
-        lanes = [self.lane(fold, n, **params) for fold, n in enumerate((90, 91, 75))]
-        together = engine.train(lanes)
-        backwards = engine.train(lanes[::-1])[::-1]
-        for lane, a, b in zip(lanes, together, backwards, strict=True):
+    @pytest.mark.parametrize("backwards", [False, True])
+    def test_lanes_do_not_know_of_each_other(self, engine: Engine, backwards: bool) -> None:
+        """A lane alone equals the lane in company, in any order, beside others that differ in all they may."""
+        lanes = self.different_lanes()[:: -1 if backwards else 1]
+        for lane, together in zip(lanes, engine.train(lanes), strict=True):
             [alone] = engine.train([lane])
-            self.assert_same(alone, a)
-            self.assert_same(a, b)
+            self.assert_same(alone, together)
 
     @pytest.mark.parametrize("kind", ["binary", "multilabel", "regression", "sparse"])
     def test_every_kind_of_target_and_sparse_rows(self, engine: Engine, kind: str) -> None:
@@ -145,13 +318,28 @@ class EngineTestCase:
         assert trained.history["loss"][-1] < trained.history["loss"][0]
         if kind == "sparse":
             dense = replace(lane, train=replace(lane.train, X=lane.train.X.toarray()))
+            np.testing.assert_allclose(trained.outputs(lane.train.X), trained.outputs(dense.train.X), rtol=1e-5)
             self.assert_same(trained, engine.train([dense])[0])
 
-    def test_a_lane_goes_on_where_it_stood(self, engine: Engine) -> None:
+    @pytest.mark.parametrize("pickled", [False, True], ids=["compiled", "pickled"])
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"dropout": 0.2, "batch_normalization": "after"},
+            {"optimizer": "momentum", "learning_rate": 0.1},
+            {"learning_rate_schedule": "cosine", "learning_rate": 0.01},
+        ],
+        ids=shown,
+    )
+    def test_a_lane_goes_on_where_it_stood(self, engine: Engine, params: dict[str, Any], pickled: bool) -> None:
         """Two epochs and then one are three, optimizer included."""
-        lane = self.lane(dropout=0.2, batch_normalization="after")
+        lane = self.lane(**params)
         [first] = engine.train([replace(lane, epochs=2)])
-        state = LaneState(first.model, first.epoch, first.history, keep_optimizer=True)
+        model, values = first.model, None
+        if pickled:  # the network comes back as a file, and the optimizer as its values
+            values = [np.asarray(v) for v in model.optimizer.variables]
+            model = network.from_bytes(*network.to_bytes(model), "float32")
+        state = LaneState(model, first.epoch, first.history, keep_optimizer=not pickled, optimizer_values=values)
         [going_on] = engine.train([replace(lane, epochs=1, state=state)])
         assert going_on.epoch == 3
         self.assert_same(going_on, engine.train([lane])[0])
@@ -173,14 +361,28 @@ class EngineTestCase:
 
     def test_a_lane_that_diverges_ends_there_and_leaves_the_others_alone(self, engine: Engine) -> None:
         """The history of a lane with a non-finite loss ends with that epoch."""
-        healthy = self.lane()
-        X, y = np.full((40, 2), 1e18), np.linspace(-1e18, 1e18, 40)
-        sick = KerasRegressor(optimizer="sgd", learning_rate=1e6, epochs=3, random_state=0).make_lane(X, y)
+        linear = {"activation": "linear", "loss": "mean_squared_error", "output_activation": "linear"}
+        sick, healthy = (self.lane(optimizer="sgd", learning_rate=rate, epochs=5, **linear) for rate in (1e3, 0.01))
         diverged, beside = engine.train([sick, healthy])
         assert diverged.non_finite and not np.isfinite(diverged.history["loss"][-1])
-        assert np.isfinite(diverged.history["loss"][:-1]).all() and len(diverged.history["loss"]) < 3
+        assert np.isfinite(diverged.history["loss"][:-1]).all() and len(diverged.history["loss"]) < 5
         assert not beside.non_finite
         self.assert_same(beside, engine.train([healthy])[0])
+
+    def test_lanes_stop_early_where_keras_stops_them(self, engine: Engine) -> None:
+        """Compare with Keras's own callback: each lane ends in its epoch and keeps the weights of its best one."""
+        early = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 2, "tol": 0.0, "epochs": 30}
+        lanes = [self.lane(fold, learning_rate=rate, **early) for fold, rate in ((0, 0.1), (1, 0.3), (2, 0.03))]
+        lanes = [replace(lane, test=None) for lane in lanes]
+        trained = engine.train(lanes)
+        ends = [lane.epoch for lane in trained]
+        assert len(set(ends)) == 3 and max(ends) < 30, "choose other rates: the lanes are to stop in different epochs"
+        for lane, mine in zip(lanes, trained, strict=True):
+            history, model = fitted_by_keras(lane)
+            for name, series in history.items():
+                np.testing.assert_allclose(mine.history[name], series, rtol=0.01, atol=1e-4, err_msg=name)
+            outputs = network.outputs(model, lane.train.features())
+            np.testing.assert_allclose(mine.outputs(lane.train.features()), outputs, rtol=0.01, atol=1e-3)
 
     def test_early_stopping_restores_the_best_epoch(self, engine: Engine) -> None:
         """The weights are those of the lowest loss on the validation part, and training ended early."""
@@ -215,6 +417,7 @@ class EngineTestCase:
         np.testing.assert_allclose(network.outputs(stopped.model, lanes[0].train.X), kept, rtol=1e-5)
         assert stopped.epoch == 2 and finished.epoch == 5
         self.assert_same(stopped, engine.train([replace(lanes[0], epochs=2)])[0])
+        self.assert_same(finished, engine.train([lanes[1]])[0])
 
     def test_the_held_out_part_is_measured_and_never_acted_upon(self, engine: Engine) -> None:
         """Its loss is the loss of the final weights; without it training is the same."""
