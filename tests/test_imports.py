@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "progress": {"errors"},
     "spaces": {"errors", "hyperparameters", "estimators"},
     "evaluation": {"backend", "errors", "engine", "estimators", "hyperparameters", "layers", "network", "spaces"},
+    "validation": {"evaluation"},
     "results": {"errors", "evaluation", "rounds", "spaces", "tracking"},
     "rounds": {"errors", "evaluation", "spaces"},
     "search": {"errors", "estimators", "evaluation", "results", "rounds", "spaces", "tracking", "report", "__init__"},
@@ -46,7 +47,7 @@ ONLY_IN = {
     "click": {"cli"},
     "keras": {"backend", "testing"},
     "tensorflow": {"backend", "evaluation"},
-    "sklearn": {"estimators", "spaces", "evaluation", "results", "rounds", "search", "study", "testing"},
+    "sklearn": {"estimators", "spaces", "evaluation", "results", "rounds", "search", "study", "testing", "validation"},
 }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tuner.search import OptunaSearchCV as OptunaSearchCV
     from tuner.spaces import search_space as search_space
     from tuner.study import Study as Study
+    from tuner.validation import cross_validate as cross_validate
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ _HOMES = {
     "OptunaSearchCV": "tuner.search",
     "Study": "tuner.study",
     "TunerError": "tuner.errors",
+    "cross_validate": "tuner.validation",
     "search_space": "tuner.spaces",
 }
 
