@@ -193,3 +193,59 @@ def test_outputs_do_not_depend_on_the_batch_size():
     model = built(batch_normalization="after")
     X = np.random.default_rng(0).normal(size=(50, 20)).astype("float32")
     np.testing.assert_allclose(network.outputs(model, X, 7), network.outputs(model, X), rtol=1e-5)
+
+
+# Without building a network, or several networks as one ---------------------------------------------------------------
+
+INITIALIZED = [
+    {"kernel_initializer": "auto", "bias_initializer": "random_normal"},
+    {"kernel_initializer": "random_uniform", "initializer_scale": 0.3},
+    {"kernel_initializer": "orthogonal", "dtype": "float64"},
+    {"kernel_initializer": keras.initializers.HeNormal(seed=7)},
+]
+
+
+@pytest.mark.parametrize("changes", INITIALIZED, ids=lambda changes: str(changes["kernel_initializer"])[:20])
+def test_fresh_values_are_those_with_which_a_network_is_built(changes):
+    values = params(units=(7, 5), residual=True, batch_normalization="before", activation="selu", **changes)
+    output = network.resolve_output("multiclass", 3, values)
+    model, template = (network.build(values, (4,), output, seed) for seed in (1, 2))
+    fresh = network.fresh_values(template, values, (4,), output, 1)
+    dense = [layer for layer in model.layers if "Dense" in type(layer).__name__]
+    assert len(fresh) == sum(len(layer.variables) for layer in dense) == 8  # the projections have no bias
+    for expected, variable in zip(model.variables, template.variables, strict=True):
+        if id(variable) in fresh:
+            np.testing.assert_array_equal(fresh[id(variable)], expected)
+            assert fresh[id(variable)].dtype == variable.dtype
+
+
+ALTERNATIVES = network.Alternatives(("relu", "tanh"), (None, "after", "before"))
+
+
+def test_alternatives_include_what_they_list():
+    assert ALTERNATIVES.include(params(activation="tanh", batch_normalization="after"))
+    assert not ALTERNATIVES.include(params(activation="elu"))
+    assert not ALTERNATIVES.include(params(activation=keras.activations.tanh))
+    assert not ALTERNATIVES.include(params(model=small))
+    assert not network.Alternatives(("relu",), ("before",)).include(params())
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("normalization", ALTERNATIVES.normalizations)
+@pytest.mark.parametrize("activation", ALTERNATIVES.activations)
+def test_a_network_of_alternatives_is_the_one_that_was_chosen(activation, normalization, residual):
+    values = params(activation=activation, batch_normalization=normalization, residual=residual, units=(4, 3))
+    output = network.resolve_output("multiclass", 3, values)
+    template = network.build(params(residual=residual, units=(4, 3)), (4,), output, 0, ALTERNATIVES)
+    model = network.build(values, (4,), output, 1)
+    for variable in template.variables:
+        for known in (ALTERNATIVES.choose(template, values), network.fresh_values(template, values, (4,), output, 1)):
+            if id(variable) in known:
+                variable.assign(known[id(variable)])
+    X = np.random.default_rng(0).normal(size=(9, 4)).astype("float32")
+    for training in (True, False):  # first with the statistics of the batch, which change the averages
+        np.testing.assert_allclose(template(X, training=training), model(X, training=training), rtol=1e-5, atol=1e-6)
+    unused = ALTERNATIVES.unused(template, values)
+    own = [variable for variable in template.variables if id(variable) not in unused]
+    for mine, expected in zip(own, model.variables, strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6, err_msg=expected.path)

@@ -16,7 +16,7 @@ from tuner.engine.keras import KerasEngine
 from tuner.engine.stacked import StackedEngine
 from tuner.errors import HyperparameterError
 from tuner.network import Alternatives
-from tuner.testing.engines import EngineTestCase, convolutional, fitted_by_keras, shown
+from tuner.testing.engines import EngineTestCase, Subclassed, convolutional, fitted_by_keras, shown
 
 lane, assert_same = EngineTestCase.lane, EngineTestCase.assert_same
 
@@ -84,6 +84,37 @@ class TestCompiledStackedEngine(EngineTestCase):
     @pytest.mark.parametrize("params", COMPILED, ids=shown)
     def test_a_lane_is_trained_as_keras_fit_trains_it(self, engine, params):
         super().test_a_lane_is_trained_as_keras_fit_trains_it(engine, params)
+
+
+def assert_fitted(trained, one):
+    """Assert that a lane was trained as ``keras.Model.fit`` trains it."""
+    history, model = fitted_by_keras(one)
+    assert trained.history.keys() == history.keys()
+    for name, series in history.items():
+        np.testing.assert_allclose(trained.history[name], series, rtol=1e-3, err_msg=name)
+    outputs = network.outputs(model, one.train.X)
+    np.testing.assert_allclose(trained.outputs(one.train.X), outputs, rtol=1e-3, atol=1e-5)
+
+
+def test_an_optimizer_that_begins_with_the_weights_begins_with_those_of_its_lane():
+    lanes = [lane(fold, optimizer="schedulefreeadamw", learning_rate=0.1) for fold in range(2)]
+    assert_fitted(StackedEngine(strict=True).train(lanes)[1], lanes[1])
+
+
+class Untold(Subclassed):
+    """Has no argument ``training``, so that Keras trains it as it predicts."""
+
+    def call(self, inputs):
+        return super().call(inputs)
+
+
+def untold(n_outputs, output_activation):
+    return Untold(n_outputs, output_activation)
+
+
+def test_a_model_that_does_not_ask_whether_it_is_trained_is_not_told():
+    one = lane(model=untold)
+    assert_fitted(StackedEngine(strict=True).train([one])[0], one)
 
 
 # What is made once ----------------------------------------------------------------------------------------------------
@@ -263,8 +294,4 @@ def test_what_does_not_vectorize_is_trained_by_keras(monkeypatch, params, cause)
         [trained] = StackedEngine().train([one])
     assert len(said) == 1
     StackedEngine().crews([one])  # says nothing any more: a warning would be an error
-    history, model = fitted_by_keras(one)
-    for name, series in history.items():
-        np.testing.assert_allclose(trained.history[name], series, rtol=1e-3, err_msg=name)
-    outputs = network.outputs(model, one.train.X)
-    np.testing.assert_allclose(trained.outputs(one.train.X), outputs, rtol=1e-3, atol=1e-5)
+    assert_fitted(trained, one)

@@ -36,8 +36,12 @@ from tuner.engine.compilation import LANE_NUMBERS, make_loss, metric_function, o
 from tuner.engine.vectorizing import VectorizedLayers
 from tuner.hyperparameters import NETWORK, widths
 
-#: How many programs are kept. A program of a small network holds a few megabytes.
+#: How many programs are kept. A program of a small network holds 9 MB.
 CACHE_SIZE = 32
+
+#: How many programs a process compiles. TensorFlow keeps what XLA has compiled for good, 12 MB for each; a search in
+#: which every trial has a structure of its own goes on with graphs that are not compiled, and can be let go.
+COMPILED_AT_MOST = 64
 
 # Rows at a time, over all lanes, when parts are measured or outputs asked for: bounds the memory.
 _ROWS_AT_A_TIME = 8192
@@ -516,11 +520,24 @@ _programs: OrderedDict[tuple[Hashable, Shape, bool], Program] = OrderedDict()
 
 
 def program_for(lanes: Sequence[Lane], structure: Hashable, shape: Shape, *, compiled: bool) -> Program:
-    """Return a program for lanes of one structure: one that there is, if it fits, or a new one."""
-    for key, program in _programs.items():
-        if key[0] == structure and key[2] == compiled and key[1].holds(shape):
-            _programs.move_to_end(key)
-            return program
+    """Return a program for lanes of one structure: one that there is, if it fits, or a new one.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+    structure : hashable
+        See `structure_of`.
+    shape : Shape
+    compiled : bool
+        Whether it is worth compiling.
+    """
+    may_compile = statistics.compiled < COMPILED_AT_MOST
+    for kind in [True, False] if compiled and not may_compile else [compiled]:
+        for key, program in _programs.items():
+            if key[0] == structure and key[2] == kind and key[1].holds(shape):
+                _programs.move_to_end(key)
+                return program
+    compiled = compiled and may_compile
     program = _programs[structure, shape, compiled] = Program(lanes[0], shape, compiled=compiled)
     while len(_programs) > CACHE_SIZE:
         _programs.popitem(last=False)

@@ -50,8 +50,8 @@ class Subclassed(keras.Model):
         self.normalized = keras.layers.BatchNormalization()
         self.last = keras.layers.Dense(n_outputs, output_activation)
 
-    def call(self, inputs: Any) -> Any:
-        """Return the outputs; whether it is trained, the layers learn from Keras."""
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the outputs; the layers learn from Keras whether they are trained."""
         return self.last(self.normalized(self.dropped(self.hidden(inputs))))
 
 
@@ -157,6 +157,8 @@ def fitted_by_keras(lane: Lane) -> tuple[History, keras.Model]:
             weighted_metrics=[make_metric(lane.task, lane.output)],
             jit_compile=False,
         )
+        # Keras 3.15 loses what an optimizer assigns while it is built within a traced step (ScheduleFreeAdamW).
+        model.optimizer.build(model.trainable_variables)
         callbacks = [
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, logs: network.reset_masks(model, lane.seed, e))
         ]
