@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 
 from tuner import KerasClassifier, KerasRegressor, OptunaSearchCV
+from tuner.engine.program import statistics
 from tuner.errors import HyperparameterError, SearchError
 from tuner.evaluation import Job, evaluate, last_step
 from tuner.search import AllTrialsFailed
@@ -372,3 +373,100 @@ def test_the_ready_space(digits):
         f"kerasclassifier__{name}"
         for name in ("learning_rate", "kernel_initializer", "activation", "batch_normalization")
     }
+
+
+# Trials that train together -------------------------------------------------------------------------------------------
+
+ALIKE = {
+    "activation": ["relu", "tanh", "sigmoid"],
+    "batch_normalization": [None, "before", "after"],
+    "kernel_initializer": ["he_normal", "glorot_uniform"],
+    "learning_rate": FloatDistribution(1e-3, 1e-1, log=True),
+}
+
+
+def alone(params, digits):
+    """Return what evaluating one trial by itself gives."""
+    X, y = digits
+    splits = list(CV.split(X, y))
+    estimator = classifier(**params)
+    [outcome] = evaluate([Job(estimator, X, y, splits, make_scorer(accuracy_score), "score")])
+    return outcome
+
+
+def test_trials_of_alike_networks_train_together_and_score_as_they_do_alone(digits, lanes):
+    fitted = search(classifier(), ALIKE, n_trials=8, refit=False).fit(*digits)
+    assert [len(call) for call in lanes] == [8 * 2]
+    assert len(set(fitted.cv_results_["mean_test_score"])) > 4
+    for row in range(0, 8, 3):
+        outcome = alone(fitted.cv_results_["params"][row], digits)
+        # a sample whose two best classes are within rounding may fall either way
+        assert split_scores(fitted, row) == pytest.approx([s["score"] for s in outcome.test_scores], abs=1.5 / 150)
+
+
+def test_a_second_round_traces_and_compiles_nothing(digits):
+    searched = search(classifier(units=7), ALIKE, n_trials=8, refit=False).fit(*digits)
+    before = vars(statistics).copy()
+    searched.set_params(n_trials=16).fit(*digits)
+    assert vars(statistics) == before
+
+
+def test_networks_of_different_shape_train_one_after_the_other(digits, lanes):
+    fitted = search(classifier(), {**ALIKE, "units": [5, 9]}, n_trials=8, refit=False).fit(*digits)
+    assert sum(map(len, lanes)) == 8 * 2 and len(lanes) > 1
+    assert list(fitted.cv_results_["number"]) == list(range(8))
+    for call in lanes:
+        assert len({lane.hyperparameters["units"] for lane in call}) == 1
+
+
+def test_a_trial_that_fails_leaves_those_beside_it_alone(digits, lanes):
+    rates = [0.01, 1e38, 0.02]
+    network = classifier(optimizer="sgd")
+    X, y = digits
+
+    def score(estimator, X, y):
+        if estimator.learning_rate == 0.02:
+            raise ArithmeticError("not this one")
+        return estimator.score(X, y)
+
+    splits = list(CV.split(X, y))
+    jobs = [Job(clone(network).set_params(learning_rate=rate), X, y, splits, score, "score") for rate in rates]
+    outcomes = list(evaluate(jobs))
+    assert [len(call) for call in lanes] == [3 * 2]
+    assert [outcome.state for outcome in outcomes] == ["complete", "failed", "failed"]
+    assert "became" in outcomes[1].reason and "not this one" in outcomes[2].reason
+
+
+def test_an_error_of_the_training_is_that_of_its_trial(digits, monkeypatch):
+    train = KerasClassifier.train_lanes
+
+    def broken(self, lanes, on_epoch=None):
+        if any(lane.hyperparameters["learning_rate"] == 0.02 for lane in lanes):
+            raise MemoryError("too much")
+        return train(self, lanes, on_epoch)
+
+    monkeypatch.setattr("tuner.estimators.KerasEstimator.train_lanes", broken)
+    X, y = digits
+    splits = list(CV.split(X, y))
+    scorer = make_scorer(accuracy_score)
+    jobs = [Job(classifier(learning_rate=rate), X, y, splits, scorer, "score") for rate in (0.01, 0.02, 0.03)]
+    assert [outcome.state for outcome in evaluate(jobs)] == ["complete", "failed", "complete"]
+
+
+def test_pruning_ends_one_trial_and_not_those_beside_it(digits, lanes):
+    class Impatient:
+        def report(self, step, score):
+            return True
+
+        def notes(self):
+            return None
+
+    X, y = digits
+    splits = list(CV.split(X, y))
+    scorer = make_scorer(accuracy_score)
+    jobs = [Job(classifier(learning_rate=rate), X, y, splits, scorer, "score") for rate in (0.01, 0.02)]
+    jobs[0] = Job(**{**vars(jobs[0]), "judge": Impatient()})
+    pruned, complete = evaluate(jobs)
+    assert [len(call) for call in lanes] == [2 * 2]
+    assert pruned.state == "pruned" and len(pruned.series["loss"]) == 1
+    assert complete.state == "complete" and len(complete.series["loss"]) == EPOCHS
