@@ -37,7 +37,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _num_samples
 
 from tuner.errors import NonFiniteLossError, SearchError
 from tuner.hyperparameters import HYPERPARAMETERS
@@ -56,6 +56,9 @@ class Judge(Protocol):
 
     def notes(self) -> Any:
         """Return what is to be kept with the trial."""
+
+    def restart(self) -> None:
+        """Forget what was reported: the trial begins anew."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,8 @@ def evaluate(jobs: Iterable[Job]) -> Outcomes:
             if time.time() >= trial.job.deadline:
                 yield None
                 continue
-            trial.begin()
+            if not trial.lanes:  # else it was prepared as a companion, which it could not be
+                trial.begin()
             if trial.lanes:
                 _train([trial, *_companions(trial, trials)])
         yield trial.outcome
@@ -270,8 +274,8 @@ class _Fold:
 
     def __init__(self, job: Job, train: np.ndarray, test: np.ndarray):
         self.job = job
-        self.train = train
-        self.test = test
+        every = np.arange(_num_samples(job.X))  # a splitter may give masks, lists and negative numbers
+        self.train, self.test = every[np.asarray(train)], every[np.asarray(test)]
         self.estimator: Any = clone(job.estimator)
         self.test_scores: dict[str, float] = {}
         self.train_scores: dict[str, float] = {}
@@ -347,6 +351,15 @@ class _Trial:
         self._pruned: _Pruned | None = None
         self._error: Exception | None = None
 
+    def restart(self) -> None:
+        """Forget a training that broke off."""
+        self._pruned = self._error = None
+        self._reported = _Reports(self.job, self.folds, self.outcome)
+        for fold in self.folds:
+            fold.score_time = 0.0
+        if self.job.judge is not None:
+            self.job.judge.restart()
+
     def begin(self) -> None:
         """Run the trial to its end, or up to the training of its lanes."""
         job = self.job
@@ -369,6 +382,8 @@ class _Trial:
         everything, job = range(len(self.folds)), self.job
         if self._pruned is not None or self._error is not None:
             return ()
+        if all(len(history["loss"]) <= epoch for history in histories):
+            return ()  # it has come to its end, and others train on
         if not all(math.isfinite(history["loss"][-1]) for history in histories):
             return everything  # one fold that cannot train fails the trial
         if job.judge is None:
@@ -461,7 +476,8 @@ def _companions(trial: _Trial, others: Iterable[_Trial]) -> list[_Trial]:
     for other in others:
         if structure is None or len(found) + 1 >= room:
             break
-        if other.finished or not _look_alike(trial.job.estimator, other.job.estimator):
+        late = time.time() >= other.job.deadline
+        if other.finished or late or not _look_alike(trial.job.estimator, other.job.estimator):
             continue
         if not other.lanes:
             other.begin()
@@ -474,9 +490,12 @@ def _look_alike(a: Any, b: Any) -> bool:
     """Whether two estimators may have networks of one structure, told without preparing any data."""
 
     def structure(estimator: Any) -> list[str]:
+        network = last_step(estimator)
+        if not is_lane_estimator(network):
+            return []
         chosen = {"activation", "batch_normalization"}  # of which one program serves all
         names = [n for n, h in HYPERPARAMETERS.items() if h.kind == "structure" and n not in chosen]
-        return [describe(getattr(last_step(estimator), name)) for name in names]
+        return [describe(getattr(network, name)) for name in names]
 
     return structure(a) == structure(b)
 
@@ -502,6 +521,7 @@ def _train(trials: Sequence[_Trial]) -> None:
         if len(trials) == 1:
             trials[0].fail(error)
         for trial in trials if len(trials) > 1 else ():  # it is the fault of one of them
+            trial.restart()
             _train([trial])
         return
     scored_meanwhile = sum(trial.scored_meanwhile for trial in trials) - before
@@ -629,7 +649,7 @@ def _lanes(job: Job, folds: Sequence[_Fold]) -> list[Any]:
 def _alternatives(job: Job, lane: Any) -> Any:
     """Return what one program may serve of what the search may propose, where that are three networks or more.
 
-    Compiling one program for all costs twice as much as compiling one for each, and its steps a third more.
+    Compiling one program for all costs twice as much as compiling one of them, and its steps a third more.
     """
     from tuner.layers import ELEMENTWISE
     from tuner.network import Alternatives

@@ -26,7 +26,7 @@ from tuner import seeds
 from tuner.backend import keras
 from tuner.errors import HyperparameterError
 from tuner.hyperparameters import NETWORK, widths
-from tuner.layers import ChosenActivation, Optional
+from tuner.layers import ChosenActivation, OptionalNormalization
 
 # He et al. 2015 derive variance 2/fan_in for rectifiers, Klambauer et al. 2017 1/fan_in for SELU, Glorot & Bengio 2010
 # 2/(fan_in + fan_out) for activations that are linear around zero. The smooth relatives of ReLU are paired with it.
@@ -240,16 +240,16 @@ class Alternatives:
         for layer in model.layers:
             if isinstance(layer, ChosenActivation):
                 values[id(layer.choice)] = self.activations.index(hyperparameters["activation"])
-            elif isinstance(layer, Optional):
+            elif isinstance(layer, OptionalNormalization):
                 values[id(layer.on)] = int(layer.name.endswith(f"_{hyperparameters['batch_normalization']}"))
         return values
 
     def unused(self, model: keras.Model, hyperparameters: Mapping[str, Any]) -> set[int]:
         """Return the ``id`` of every variable of `model` that the network that was chosen does not have."""
-        found = set(self.choose(model, hyperparameters))
+        chosen = self.choose(model, hyperparameters)
+        found = set(chosen)
         for layer in model.layers:
-            ours = layer.name.endswith(f"_{hyperparameters['batch_normalization']}")
-            if isinstance(layer, keras.layers.BatchNormalization) and not ours:
+            if isinstance(layer, OptionalNormalization) and not chosen[id(layer.on)]:
                 found |= {id(variable) for variable in layer.variables}
         return found
 
@@ -341,8 +341,7 @@ def _built_in(
     def normalize(x: Any, position: str, name: str) -> Any:
         if alternatives is not None:
             if position in alternatives.normalizations:
-                normalized = keras.layers.BatchNormalization(name=f"{name}_{position}")(x)
-                return Optional(name=f"{name}_optional_{position}")([x, normalized])
+                return OptionalNormalization(name=f"{name}_{position}")(x)
         elif position == normalization:
             return keras.layers.BatchNormalization(name=name)(x)
         return x
@@ -478,7 +477,11 @@ def _custom(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], outp
     return model
 
 
-def outputs(model: keras.Model, X: Any, batch_size: int = 1024) -> np.ndarray:
+#: Rows for which outputs are computed at a time; bounds the memory, also of sparse rows that are made dense.
+ROWS_AT_A_TIME = 1024
+
+
+def outputs(model: keras.Model, X: Any) -> np.ndarray:
     """Return the model's outputs (n, k) in inference mode.
 
     The model is called eagerly: a traced function costs half a second for each new model and each new batch length,
@@ -489,13 +492,11 @@ def outputs(model: keras.Model, X: Any, batch_size: int = 1024) -> np.ndarray:
     model : keras.Model
     X : array or sparse matrix of shape (n, ...)
         Of the dtype that the model computes in.
-    batch_size : int, default=1024
-        Rows at a time; bounds the memory, and is the unit in which sparse rows are made dense.
     """
     with precision(X.dtype.name):
         parts = [
-            np.asarray(model(as_dense(X[start : start + batch_size]), training=False))
-            for start in range(0, X.shape[0], batch_size)
+            np.asarray(model(as_dense(X[start : start + ROWS_AT_A_TIME]), training=False))
+            for start in range(0, X.shape[0], ROWS_AT_A_TIME)
         ]
     return np.concatenate(parts)
 

@@ -462,6 +462,11 @@ class TrialJudge:
             return {"reports": {}, "system_attrs": {}}
         return {"reports": self._reports, "system_attrs": self._copy.study.trials[self._number].system_attrs}
 
+    def restart(self) -> None:
+        """Forget what was reported: the trial begins anew."""
+        self._reports.clear()
+        self.__dict__.pop("_copy", None)
+
     @cached_property
     def _copy(self) -> Trial:
         with quiet():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tuner import KerasClassifier, network
-from tuner.engine import program, stacked
+from tuner.engine import engine_for, program, stacked
 from tuner.engine.base import Part
 from tuner.engine.keras import KerasEngine
 from tuner.engine.stacked import StackedEngine
@@ -32,14 +32,14 @@ COMPILED = [
     {"optimizer": keras.optimizers.Adam(use_ema=True, amsgrad=True, name="moving_average")},
     {"optimizer": "muon"},
     {"optimizer": "nadam"},
-    {"optimizer": "schedulefreeadamw"},
 ]
 
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """However short a fit is, XLA compiles its program."""
+    """However short a fit is, and however many there were, XLA compiles its program."""
     monkeypatch.setattr(stacked, "COMPILED_FROM", 0)
+    monkeypatch.setattr(program, "COMPILED_AT_MOST", 10**6)
 
 
 @pytest.fixture
@@ -94,11 +94,6 @@ def assert_fitted(trained, one):
         np.testing.assert_allclose(trained.history[name], series, rtol=1e-3, err_msg=name)
     outputs = network.outputs(model, one.train.X)
     np.testing.assert_allclose(trained.outputs(one.train.X), outputs, rtol=1e-3, atol=1e-5)
-
-
-def test_an_optimizer_that_begins_with_the_weights_begins_with_those_of_its_lane():
-    lanes = [lane(fold, optimizer="schedulefreeadamw", learning_rate=0.1) for fold in range(2)]
-    assert_fitted(StackedEngine(strict=True).train(lanes)[1], lanes[1])
 
 
 class Untold(Subclassed):
@@ -273,6 +268,7 @@ FALLBACKS = {
     "recurrent": ({"model": recurrent, "sample_shape": (3, 2)}, "."),
     "centred": ({"model": centred}, "rows of a batch act on each other"),
     "dice": ({"loss": "dice"}, "rows of a batch act on each other"),
+    "schedule-free": ({"optimizer": "schedulefreeadamw", "learning_rate": 0.1}, "ScheduleFreeAdamW"),
     "accumulating": (
         {"optimizer": keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=4)},
         "gradient_accumulation_steps",
@@ -295,3 +291,10 @@ def test_what_does_not_vectorize_is_trained_by_keras(monkeypatch, params, cause)
     assert len(said) == 1
     StackedEngine().crews([one])  # says nothing any more: a warning would be an error
     assert_fitted(trained, one)
+
+
+def test_callbacks_of_keras_are_refused_where_plain_keras_is_not_to_be_used():
+    callbacks = [keras.callbacks.TerminateOnNaN()]
+    with pytest.raises(HyperparameterError, match="engine='stacked' cannot call Keras callbacks.*use engine='auto'"):
+        lane(engine="stacked", callbacks=callbacks)
+    assert isinstance(engine_for(lane(engine="auto", callbacks=callbacks).hyperparameters), KerasEngine)

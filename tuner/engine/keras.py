@@ -110,14 +110,22 @@ class KerasCrew(Crew):
         return {name: value / totals[name] if totals[name] else 0.0 for name, value in sums.items()}
 
     def _evaluate(self, part: Part) -> dict[str, float]:
-        """Return loss and metric of a part, all of it at once: the weighted mean does not depend on batches."""
-        outputs = network.outputs(self.model, part.features())
+        """Return loss and metric of a part, as ``keras.Model.evaluate`` does.
+
+        The loss is given the model's own outputs, for Keras finds the logits behind these; the loss of a probability
+        near 0 would be cut off.
+        """
         metric = make_metric(self.lane.task, self.lane.output)
-        metric.update_state(part.y, outputs, sample_weight=part.sample_weight)
-        loss = float(
-            make_loss(self.lane.output.loss, self.hyperparameters["dtype"])(part.y, outputs, part.sample_weight)
-        )
-        return {"loss": loss + float(sum(self.model.losses)), metric.name: float(metric.result())}
+        loss = make_loss(self.lane.output.loss, self.hyperparameters["dtype"])
+        weights = np.ones(len(part)) if part.sample_weight is None else part.sample_weight
+        total = 0.0
+        for start in range(0, len(part), network.ROWS_AT_A_TIME):
+            rows = slice(start, start + network.ROWS_AT_A_TIME)
+            outputs = self.model(network.as_dense(part.features(rows)), training=False)
+            metric.update_state(part.y[rows], outputs, sample_weight=weights[rows])
+            total += float(loss(part.y[rows], outputs, weights[rows])) * float(weights[rows].sum())
+        mean = total / weights.sum() if weights.any() else 0.0
+        return {"loss": float(mean + sum(self.model.losses)), metric.name: float(metric.result())}
 
     def _watch(self, loss: float) -> bool:
         is_lowest, stop = self.stopper.update(loss)

@@ -7,6 +7,9 @@ lanes (weights, rows, rates, seeds) is an argument with a leading axis of length
 Notations
 ---------
 - L lanes; B rows in a batch; S updates in the longest epoch; R rows in all tables together; D dropout layers
+- ``rates``: (L, S), the learning rate of every update; ``numbers``: the optimizer's other numbers by name, each (L,);
+  ``dropout``: (L, D), the rates of dropout layers; ``mask_seeds``: (L, D), their seeds in this epoch
+- ``parts``: what is measured after the epoch, by the prefix of its series
 - ``trainable``, ``state``, ``slots``: lists of the lanes' weights, other variables (moving averages, choices) and
   optimizer variables, each (L, ...)
 - ``X``: (R, ...), all tables one below the other; a lane's part has ``rows``: (L, n), their numbers in X; ``y``:
@@ -17,19 +20,21 @@ Notations
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import BuiltinFunctionType, FunctionType
+from types import FunctionType
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
 from tuner import network
-from tuner.backend import keras
+from tuner.backend import expected_tracing, keras
 from tuner.backend import tensorflow as tf
 from tuner.engine.base import Lane
 from tuner.engine.compilation import LANE_NUMBERS, make_loss, metric_function, optimizer_config
@@ -91,7 +96,7 @@ def structure_of(lane: Lane, model: keras.Model | None = None) -> Hashable:
     output = (lane.output.units, _identity(lane.output.activation), _identity(lane.output.loss), lane.output.threshold)
     return (
         *(shape, output, lane.task, lane.train.X.shape[1:], values["dtype"], values["batch_size"]),
-        *(cls, json.dumps(fixed, default=repr, sort_keys=True), numbers),
+        *(cls, _json(fixed), numbers),
     )
 
 
@@ -101,41 +106,68 @@ def _varies(name: str, config: Mapping[str, Any]) -> bool:
 
 
 def _identity(thing: Any) -> Hashable:
-    """Return what two equal things share though ``clone`` has copied them."""
-    if isinstance(thing, partial):
-        return partial, _identity(thing.func), repr(thing.args), repr(sorted(thing.keywords.items()))
-    if hasattr(thing, "get_config") and not isinstance(thing, type):
-        return type(thing), json.dumps(thing.get_config(), default=repr, sort_keys=True)
-    if callable(thing) and not isinstance(thing, FunctionType | BuiltinFunctionType | type):
-        return type(thing), repr(sorted(vars(thing).items()))
-    return thing
+    """Return what two equal things share though ``clone`` has copied them.
+
+    What is not Keras's own is known by all that it holds: code, closure, attributes. Only a function of a module that
+    can be imported is known by its name.
+    """
+    if thing is None or isinstance(thing, str | int | float | bool):
+        return thing
+    if (getattr(thing, "__module__", None) or type(thing).__module__).startswith("keras."):
+        return (type(thing), _json(thing.get_config())) if hasattr(type(thing), "get_config") else thing
+    try:
+        return hashlib.sha256(cloudpickle.dumps(thing)).digest()
+    except Exception:  # whatever an object raises that cannot travel: it is equal to itself only
+        return object()
+
+
+def _json(config: Any) -> str:
+    return json.dumps(config, default=repr, sort_keys=True)
+
+
+# What a custom model is given, and lanes may differ in: it shows in the values of weights, and in rates.
+_LANES_OWN = {name for name, hyperparameter in NETWORK.items() if hyperparameter.kind == "lane"}
+_NAMES = {"name", "keras_history", "input_layers", "output_layers"}
 
 
 def _canonical(model: Any, values: Mapping[str, Any]) -> Hashable:
-    """Return a custom network's configuration without what lanes may differ in: seeds, initialisers, rates, and names.
+    """Return what tells a custom network's computation: its arguments, its configuration, its layers' functions.
 
-    Keras numbers names through; they become numbers in the order of their appearance. A model of a class of its own has
-    no configuration to rely on: the arguments that made it take its place.
+    The configuration comes without what lanes may differ in: seeds and initialisers of Keras's own layers, dropout
+    rates, and names. Keras numbers names through; they become numbers in the order of their appearance. A model of a
+    class of its own has no configuration to rely on, and is known by all its arguments.
     """
-    if not isinstance(model, keras.Sequential) and type(model).__name__ != "Functional":
-        given = {**{name: values[name] for name in NETWORK}, **(values["model_params"] or {})}
-        return type(model), repr(sorted((name, _identity(value)) for name, value in given.items()))
-    own_names = {layer.name for layer in model._flatten_layers()}
+    given = {**{name: values[name] for name in NETWORK}, **(values["model_params"] or {})}
+    configured = isinstance(model, keras.Sequential) or type(model).__name__ == "Functional"
+    layers = model._flatten_layers()
+    own_names = {layer.name for layer in layers}
     numbers: dict[str, int] = {}
 
-    def cleaned(thing: Any) -> Any:
+    def cleaned(thing: Any, of_keras: bool = True, is_name: bool = False) -> Any:
         if isinstance(thing, dict):
-            ours = {k: v for k, v in thing.items() if k != "seed" and not k.endswith("_initializer")}
-            if thing.get("class_name") == "Dropout":
-                ours["config"] = {**ours["config"], "rate": None}
-            return {k: cleaned(v) for k, v in ours.items()}
+            if "class_name" in thing and isinstance(thing.get("config"), dict):
+                of_keras = (thing.get("module") or "").startswith("keras")
+                if of_keras and thing["class_name"] == "Dropout":
+                    thing = {**thing, "config": {**thing["config"], "rate": thing["config"]["rate"] > 0}}
+            kept = (k for k in thing if not (of_keras and (k == "seed" or k.endswith("_initializer"))))
+            return {k: cleaned(thing[k], of_keras, is_name or k in _NAMES) for k in kept}
         if isinstance(thing, list | tuple):
-            return [cleaned(value) for value in thing]
-        if isinstance(thing, str) and thing in own_names:
+            return [cleaned(value, of_keras, is_name) for value in thing]
+        if is_name and isinstance(thing, str) and thing in own_names:
             return numbers.setdefault(thing, len(numbers))
         return thing
 
-    return json.dumps(cleaned(model.get_config()), default=repr, sort_keys=True)
+    config = ""
+    if configured:
+        try:
+            config = _json(cleaned(model.get_config()))
+        except Exception:  # a layer that has none
+            configured = False
+    if configured:
+        given = {name: value for name, value in given.items() if name not in _LANES_OWN}
+    functions = tuple(_identity(v) for layer in layers for v in vars(layer).values() if isinstance(v, FunctionType))
+    arguments = tuple((name, _identity(value)) for name, value in sorted(given.items()))
+    return arguments, config, tuple(map(type, layers)), functions
 
 
 @dataclass(frozen=True)
@@ -253,6 +285,9 @@ class Program:
         self.template = network.build(values, lane.train.X.shape[1:], lane.output, lane.seed, self.alternatives)
         self.layers = VectorizedLayers(self.template)
         cls, config = optimizer_config(values, 1)
+        for name in ("ema_overwrite_frequency", "gradient_accumulation_steps"):
+            if config.get(name):
+                raise NotImplementedError(f"the optimizer has {name}={config[name]}, which is a condition on the step")
         self.numbers = [name for name in LANE_NUMBERS if _varies(name, config)]
         with network.precision(self.dtype):
             self.optimizer = _optimizer_in_lanes(cls, {**config, "learning_rate": 1.0}, self.template)
@@ -286,9 +321,15 @@ class Program:
         """Return the outputs (n, k) of one lane for any number of rows, given the variables of all."""
         i, starts = tf.constant(lane), range(0, X.shape[0], _ROWS_AT_A_TIME)
         chunks = (network.as_dense(X[start : start + _ROWS_AT_A_TIME]) for start in starts)
-        with network.precision(self.dtype):
+        with network.precision(self.dtype), expected_tracing():
             parts = [self._forward(trainable, state, i, tf.constant(chunk)).numpy() for chunk in chunks]
         return np.concatenate(parts)
+
+    def unused(self, lane: Lane) -> set[int]:
+        """Return the ``id`` of every variable of the program that the lane's own network does not have."""
+        if self.alternatives is None:
+            return set()
+        return self.alternatives.unused(self.template, lane.hyperparameters)
 
     def make(self, variables: Any, arguments: Arguments) -> None:
         """Trace the program, and compile it, by a call without updates; it is done once.
@@ -354,7 +395,10 @@ class Program:
             tape.watch(trainable)
             outputs, new_state, losses = self._call(trainable, state, batch["X"], training=True)
             loss = tf.add_n([self.loss(batch["y"], outputs, batch["weight"]), *losses])
-        gradients = [g if g is None else tf.convert_to_tensor(g) for g in tape.gradient(loss, trainable)]
+        gradients = tape.gradient(loss, trainable)
+        if any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
+            # Keras squares the gradients of a row that a batch has twice before it adds them up.
+            raise NotImplementedError("the gradients of embeddings are sparse")
         new_trainable, new_slots = self._apply(trainable, slots, gradients, batch["rate"], batch["numbers"])
         old, new = (trainable, state, slots), (new_trainable, new_state, new_slots)
         variables = tf.nest.map_structure(lambda a, b: tf.where(batch["on"], a, b), new, old)
@@ -375,6 +419,10 @@ class Program:
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
             outputs = self.template(X, training=training)
             losses = self.template.losses
+        if len(scope.state_mapping) > len(mapping):
+            raise NotImplementedError("the network changes a variable that is not its own")
+        if len(losses) > sum(variable.regularizer is not None for variable in self.trainable):
+            raise NotImplementedError("a layer adds a loss when it is called")
         return outputs, [scope.get_current_value(v) for v in self.state], losses
 
     def _apply(
@@ -439,21 +487,20 @@ class Program:
         """Refuse a network or loss through which the padding of a batch would reach its real rows."""
         if not self.shape.padded:
             return
-        rng = np.random.default_rng(0)
-        X = rng.normal(size=(4, *lane.train.X.shape[1:])).astype(self.dtype)
-        real = np.array([1, 1, 1, 0], self.dtype)
-        y, rates = lane.train.y[np.arange(4) % len(lane.train)], np.zeros(self.layers.n_dropouts)
+        rows = np.arange(4) % len(lane.train)
+        X, y = np.array(network.as_dense(lane.train.features(rows))), lane.train.y[rows]
+        real, rates = np.array([1, 1, 1, 0], self.dtype), np.zeros(self.layers.n_dropouts)
+        seeds = tf.zeros(self.layers.n_dropouts, tf.int32)
         results = []
         with network.precision(self.dtype):
-            for padding in (X[3], X[3] + 1):
+            for padding in (X[0].copy(), X[1].copy()):
                 X[3] = padding
-                seeds = tf.zeros(self.layers.n_dropouts, tf.int32)
                 with self.layers.given(valid=tf.constant(real), rates=rates, seeds=seeds, step=tf.constant(0)):
                     outputs, state, losses = self._call(
                         self.defaults[0], self.defaults[1], tf.constant(X), training=True
                     )
                 results.append([outputs[:3], *state, *losses, self.loss(y, outputs, real)])
-        if not all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(*results, strict=True)):
+        if not all(np.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in zip(*results, strict=True)):
             raise NotImplementedError("the rows of a batch act on each other in a way that is not batch normalisation")
 
 
@@ -517,6 +564,12 @@ def _noting_owner(self: Any, reference_variable: Any, *args: Any, **kwargs: Any)
 # The cache ------------------------------------------------------------------------------------------------------------
 
 _programs: OrderedDict[tuple[Hashable, Shape, bool], Program] = OrderedDict()
+
+
+def discard(program: Program) -> None:
+    """Forget a program that cannot be made."""
+    for key in [key for key, kept in _programs.items() if kept is program]:
+        del _programs[key]
 
 
 def program_for(lanes: Sequence[Lane], structure: Hashable, shape: Shape, *, compiled: bool) -> Program:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from tuner import network, seeds
 from tuner.backend import keras
@@ -21,7 +23,7 @@ from tuner.backend import tensorflow as tf
 from tuner.engine.base import Crew, EarlyStopper, Engine, History, Lane, Part, TrainedLane, record
 from tuner.engine.compilation import compile_model, learning_rates, optimizer_config, set_optimizer_values
 from tuner.engine.keras import KerasCrew
-from tuner.engine.program import Arguments, Program, Shape, measured_rows, program_for, roomy, structure_of
+from tuner.engine.program import Arguments, Program, Shape, discard, measured_rows, program_for, roomy, structure_of
 from tuner.errors import HyperparameterError, TunerError
 from tuner.hyperparameters import widths
 
@@ -59,10 +61,14 @@ class StackedEngine(Engine):
         for i, one in enumerate(prepared):
             groups.setdefault(one.structure, []).append(i)
         crews: list[tuple[Sequence[int], Crew]] = []
-        for members in groups.values():
-            most = max(1, MEMORY_BUDGET // max(_bytes(lanes[i]) for i in members))
-            for first in range(0, len(members), most):
-                some = members[first : first + most]
+        for structure, members in groups.items():
+            room = MEMORY_BUDGET // max(_bytes(lanes[i]) for i in members)
+            too_large = room < 1 and any(scipy.sparse.issparse(lanes[i].train.X) for i in members)  # to be made dense
+            if structure in _failed or (too_large and not self.strict):
+                crews += [([i], KerasCrew(prepared[i].lane)) for i in members]
+                continue
+            for first in range(0, len(members), max(1, room)):
+                some = members[first : first + max(1, room)]
                 crews += self._crew(some, [prepared[i] for i in some])
         return crews
 
@@ -78,10 +84,7 @@ class StackedEngine(Engine):
 
     def _crew(self, indices: Sequence[int], prepared: Sequence[_Prepared]) -> list[tuple[Sequence[int], Crew]]:
         try:
-            with warnings.catch_warnings():
-                # pfor converts some gradients by a loop over lanes where it has nothing better, and says so
-                warnings.simplefilter("ignore")
-                return [(indices, StackedCrew(prepared))]
+            return [(indices, StackedCrew(prepared))]
         except TunerError:  # plain Keras could not build it either
             raise
         except Exception as error:  # whatever tracing a network raises that was not written for it
@@ -90,20 +93,25 @@ class StackedEngine(Engine):
                 raise HyperparameterError(
                     f"engine='stacked' cannot train this network ({cause}): use engine='auto' or 'keras'."
                 ) from error
-            _say_once(prepared[0].lane, cause)
+            _failed[prepared[0].structure] = None
+            while len(_failed) > _FAILED_KEPT:
+                _failed.popitem(last=False)
+            model = prepared[0].lane.hyperparameters["model"]
+            name = "the network" if model is None else getattr(model, "__name__", type(model).__name__)
+            if (name, type(error)) not in _said:
+                _said.add((name, type(error)))
+                warnings.warn(
+                    f"{name} is trained with plain Keras, which is slower, for it cannot be vectorised: {cause}",
+                    UserWarning,
+                    stacklevel=2,
+                )
             return [([i], KerasCrew(one.lane)) for i, one in zip(indices, prepared, strict=True)]
 
 
-_said: set[str] = set()
-
-
-def _say_once(lane: Lane, cause: str) -> None:
-    model = lane.hyperparameters["model"]
-    name = "the network" if model is None else getattr(model, "__name__", type(model).__name__)
-    message = f"{name} is trained with the plain Keras engine, which is slower, for it cannot be vectorised: {cause}"
-    if message not in _said:
-        _said.add(message)
-        warnings.warn(message, UserWarning, stacklevel=2)
+# Structures that could not be vectorised, the latest of them, and of what has been warned.
+_failed: OrderedDict[Hashable, None] = OrderedDict()
+_FAILED_KEPT = 256
+_said: set[tuple[str, type]] = set()
 
 
 def _bytes(lane: Lane) -> int:
@@ -168,7 +176,11 @@ class StackedCrew(Crew):
         self.variables = self._first_variables()
         self.best: list[Any] | None = None
         self.arguments = self._arguments(tables)
-        program.make(self.variables, self.arguments)
+        try:
+            program.make(self.variables, self.arguments)
+        except Exception:
+            discard(program)
+            raise
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -232,6 +244,8 @@ class StackedCrew(Crew):
         for lane, model in zip(self.lanes, self.models, strict=True):
             if model is not None:
                 mine = [np.asarray(v) for v in (*model.trainable_variables, *model.non_trainable_variables)]
+                if len(model.trainable_variables) != len(program.trainable):
+                    raise NotImplementedError("layers were frozen after the network was built")
             else:
                 values: dict[int, Any] = network.fresh_values(
                     program.template, lane.hyperparameters, lane.train.X.shape[1:], lane.output, lane.seed
@@ -315,14 +329,16 @@ class StackedCrew(Crew):
     def results(self) -> list[TrainedLane]:
         """Return the trained lanes."""
 
-        def own(i: int, stacked: Sequence[Any]) -> list[np.ndarray]:
+        def of_lane(i: int, stacked: Sequence[Any]) -> list[np.ndarray]:
             return [np.asarray(v)[i].copy() for v in stacked]
 
         results = []
         for i, lane in enumerate(self.lanes):
             trainable, state = self._kept(i)
-            values = own(i, trainable), own(i, state), own(i, self.variables[2])
-            finite = all(np.isfinite(v).all() for v in (*values[0], *values[1]) if v.dtype.kind == "f")
+            values = of_lane(i, trainable), of_lane(i, state), of_lane(i, self.variables[2])
+            unused = self.program.unused(lane)
+            mine = zip(self.program.trainable + self.program.state, values[0] + values[1], strict=True)
+            finite = all(np.isfinite(v).all() for own, v in mine if v.dtype.kind == "f" and id(own) not in unused)
             make_model = partial(
                 _make_model,
                 self.program,
@@ -479,9 +495,7 @@ def _make_model(
     hyperparameters = lane.hyperparameters
     if model is None:
         model = network.build(hyperparameters, lane.train.X.shape[1:], lane.output, lane.seed)
-    unused: set[int] = set()
-    if program.alternatives is not None:
-        unused = program.alternatives.unused(program.template, hyperparameters)
+    unused = program.unused(lane)
     for variables, own, new in (
         (model.trainable_variables, program.trainable, trainable),
         (model.non_trainable_variables, program.state, state),

@@ -173,6 +173,8 @@ def _check(layer: Any) -> None:
     problem = None
     if layer.activity_regularizer is not None:
         problem = "has an activity_regularizer"
+    elif hasattr(layer, "adapt"):
+        problem = "has learnt from data what no configuration tells"
     elif isinstance(layer, keras.layers.BatchNormalization):
         if type(layer) is not keras.layers.BatchNormalization:
             problem = "is a batch normalisation of its own"

@@ -1,5 +1,5 @@
 """Layers that Keras lacks."""
 
-from tuner.layers.choices import ELEMENTWISE, ChosenActivation, Optional
+from tuner.layers.choices import ELEMENTWISE, ChosenActivation, OptionalNormalization
 
-__all__ = ["ELEMENTWISE", "ChosenActivation", "Optional"]
+__all__ = ["ELEMENTWISE", "ChosenActivation", "OptionalNormalization"]

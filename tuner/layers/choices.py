@@ -61,14 +61,23 @@ class ChosenActivation(keras.layers.Layer):
         return chosen(inputs, tf.convert_to_tensor(self.choice.value))
 
 
-class Optional(keras.layers.Layer):
-    """The second of two inputs, or the first; the weight ``on``, an integer (), says which."""
+class OptionalNormalization(keras.layers.Layer):
+    """Batch normalisation, or nothing; the weight ``on``, an integer (), says which."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.normalization = keras.layers.BatchNormalization()
 
     def build(self, input_shape: Any) -> None:
-        """Make the weight."""
+        """Make the weights."""
+        self.normalization.build(input_shape)
         self.on = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="on")
 
-    def call(self, inputs: Sequence[Any]) -> Any:
-        """Return one of the inputs."""
-        without, applied = inputs
-        return tf.where(tf.convert_to_tensor(self.on.value) == 1, applied, without)
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the inputs, normalised or as they are.
+
+        Where it is off, zeros are normalised: whatever overflowed there would come back as 0 times infinity.
+        """
+        on = tf.convert_to_tensor(self.on.value) == 1
+        normalized = self.normalization(tf.where(on, inputs, tf.zeros_like(inputs)), training=training)
+        return tf.where(on, normalized, inputs)

@@ -107,7 +107,6 @@ OPTIONS: list[dict[str, Any]] = [
     {"optimizer": "muon", "weight_decay": 0.1},
     {"optimizer": "nadam"},
     {"optimizer": "nesterov", "weight_decay": 0.01},
-    {"optimizer": "schedulefreeadamw"},
     {"optimizer": "sgd", "learning_rate": 10.0},  # everything saturates
     {"optimizer": keras.optimizers.Adam(amsgrad=True, global_clipnorm=0.05, name="amsgrad_and_global_clipnorm")},
     {"optimizer": keras.optimizers.SGD(0.1, clipvalue=0.01, loss_scale_factor=8, name="clipvalue_and_loss_scale")},
@@ -224,7 +223,7 @@ class EngineTestCase:
             "regression": scores,
         }[task]
         X = X.reshape(n, *sample_shape)
-        settings = {"units": 8, "epochs": 3, "batch_size": 16, "random_state": fold, **params}
+        settings: dict[str, Any] = {"units": 8, "epochs": 3, "batch_size": 16, "random_state": fold, **params}
         estimator = KerasRegressor(**settings) if task == "regression" else KerasClassifier(**settings)
         return estimator.make_lane(X, y, weights, X_test=X[:20], y_test=y[:20])
 
@@ -232,7 +231,7 @@ class EngineTestCase:
     def different_lanes() -> list[Lane]:
         """Return lanes that differ in all in which lanes of one structure may."""
         lane = EngineTestCase.lane
-        shared = {"optimizer": "nesterov", "batch_normalization": "after"}
+        shared: dict[str, Any] = {"optimizer": "nesterov", "batch_normalization": "after"}
         return [
             lane(0, learning_rate=0.1, momentum=0.5, weight_decay=0.1, clipnorm=0.05, dropout=0.5, **shared),
             lane(
@@ -347,7 +346,7 @@ class EngineTestCase:
 
     def test_a_lane_that_diverges_ends_there_and_leaves_the_others_alone(self, engine: Engine) -> None:
         """The history of a lane with a non-finite loss ends with that epoch."""
-        linear = {"activation": "linear", "loss": "mean_squared_error", "output_activation": "linear"}
+        linear: dict[str, Any] = {"activation": "linear", "loss": "mean_squared_error", "output_activation": "linear"}
         sick, healthy = (self.lane(optimizer="sgd", learning_rate=rate, epochs=5, **linear) for rate in (1e3, 0.01))
         diverged, beside = engine.train([sick, healthy])
         assert diverged.non_finite and not np.isfinite(diverged.history["loss"][-1])
@@ -357,7 +356,13 @@ class EngineTestCase:
 
     def test_lanes_stop_early_where_keras_stops_them(self, engine: Engine) -> None:
         """Compare with Keras's own callback: each lane ends in its epoch and keeps the weights of its best one."""
-        early = {"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 2, "tol": 0.0, "epochs": 30}
+        early: dict[str, Any] = {
+            "early_stopping": True,
+            "validation_fraction": 0.3,
+            "n_iter_no_change": 2,
+            "tol": 0.0,
+            "epochs": 30,
+        }
         lanes = [self.lane(fold, learning_rate=rate, **early) for fold, rate in ((0, 0.1), (1, 0.3), (2, 0.03))]
         lanes = [replace(lane, test=None) for lane in lanes]
         trained = engine.train(lanes)
