@@ -10,6 +10,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
 from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -437,6 +438,53 @@ def test_a_trial_that_fails_leaves_those_beside_it_alone(digits, lanes):
     assert "became" in outcomes[1].reason and "not this one" in outcomes[2].reason
 
 
+class Listening:
+    """A judge that writes down what it hears."""
+
+    def __init__(self):
+        self.steps = []
+
+    def report(self, step, score):
+        self.steps.append(step)
+        return False
+
+    def notes(self):
+        return None
+
+    def restart(self):
+        self.steps.clear()
+
+
+def test_a_trial_is_not_judged_after_its_last_epoch(digits, lanes):
+    X, y = digits
+    splits, scorer = list(CV.split(X, y)), make_scorer(accuracy_score)
+    jobs = [Job(classifier(epochs=n), X, y, splits, scorer, "score", judge=Listening()) for n in (2, 4)]
+    outcomes = list(evaluate(jobs))
+    assert [len(call) for call in lanes] == [2 * 2]
+    assert [job.judge.steps for job in jobs] == [[0, 1], [0, 1, 2, 3]]
+    assert [len(outcome.series["held_out_score"]) for outcome in outcomes] == [2, 4]
+
+
+def test_splits_may_be_masks_or_lists(digits):
+    X, y = digits
+    numbers = list(CV.split(X, y))
+    masks = [tuple(np.isin(np.arange(len(X)), rows) for rows in split) for split in numbers]
+    lists = [tuple(rows.tolist() for rows in split) for split in numbers]
+    scores = [
+        split_scores(search(classifier(), {"units": [9]}, cv=cv, refit=False).fit(X, y))
+        for cv in (numbers, masks, lists)
+    ]
+    assert scores[0] == scores[1] == scores[2]
+
+
+def test_a_search_over_estimators_of_all_kinds(digits):
+    X, y = digits
+    pipeline = Pipeline([("scale", StandardScaler()), ("model", classifier())])
+    models = [classifier(), LogisticRegression(max_iter=2000), classifier(units=5)]
+    fitted = search(pipeline, {"model": models}, n_trials=8, refit=False).fit(X, y)
+    assert set(fitted.cv_results_["state"]) == {"complete"}
+
+
 def test_an_error_of_the_training_is_that_of_its_trial(digits, monkeypatch):
     train = KerasClassifier.train_lanes
 
@@ -449,8 +497,10 @@ def test_an_error_of_the_training_is_that_of_its_trial(digits, monkeypatch):
     X, y = digits
     splits = list(CV.split(X, y))
     scorer = make_scorer(accuracy_score)
-    jobs = [Job(classifier(learning_rate=rate), X, y, splits, scorer, "score") for rate in (0.01, 0.02, 0.03)]
+    rates = (0.01, 0.02, 0.03)
+    jobs = [Job(classifier(learning_rate=r), X, y, splits, scorer, "score", judge=Listening()) for r in rates]
     assert [outcome.state for outcome in evaluate(jobs)] == ["complete", "failed", "complete"]
+    assert jobs[0].judge.steps == list(range(EPOCHS))
 
 
 def test_pruning_ends_one_trial_and_not_those_beside_it(digits, lanes):

@@ -264,10 +264,42 @@ def centred(input_shape, n_outputs, output_activation):
     return keras.Sequential([keras.Input(input_shape), Centred(), keras.layers.Dense(n_outputs, output_activation)])
 
 
+class AddingLoss(keras.layers.Layer):
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(keras.ops.square(inputs)))
+        return inputs
+
+
+class Noisy(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs + keras.random.normal(keras.ops.shape(inputs)) * 0
+
+
+def adding_loss(input_shape, n_outputs, output_activation):
+    return keras.Sequential([keras.Input(input_shape), AddingLoss(), keras.layers.Dense(n_outputs, output_activation)])
+
+
+def noisy(input_shape, n_outputs, output_activation):
+    return keras.Sequential([keras.Input(input_shape), Noisy(), keras.layers.Dense(n_outputs, output_activation)])
+
+
+def embedding(input_shape, n_outputs, output_activation):
+    layers = [
+        keras.layers.Rescaling(0.0),
+        keras.layers.Embedding(3, 2),
+        keras.layers.Flatten(),
+        keras.layers.Dense(n_outputs, output_activation),
+    ]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
 FALLBACKS = {
     "recurrent": ({"model": recurrent, "sample_shape": (3, 2)}, "."),
     "centred": ({"model": centred}, "rows of a batch act on each other"),
-    "dice": ({"loss": "dice"}, "rows of a batch act on each other"),
+    "dice": ({"loss": "dice"}, "is not the mean of the losses of its rows"),
+    "adding a loss": ({"model": adding_loss}, "adds a loss"),
+    "noise of the process": ({"model": noisy}, "variable that is not its own"),
+    "embedding": ({"model": embedding, "sample_shape": (6,)}, "embeddings are sparse"),
     "schedule-free": ({"optimizer": "schedulefreeadamw", "learning_rate": 0.1}, "ScheduleFreeAdamW"),
     "accumulating": (
         {"optimizer": keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=4)},
@@ -283,10 +315,11 @@ FALLBACKS = {
 @pytest.mark.parametrize(("params", "cause"), FALLBACKS.values(), ids=FALLBACKS)
 def test_what_does_not_vectorize_is_trained_by_keras(monkeypatch, params, cause):
     monkeypatch.setattr(stacked, "_said", set())
+    stacked._failed.clear()
     one = lane(**params)
     with pytest.raises(HyperparameterError, match=f"engine='stacked' cannot train this network .*{cause}.*'keras'"):
         StackedEngine(strict=True).train([one])
-    with pytest.warns(UserWarning, match=f"plain Keras engine.*{cause}") as said:
+    with pytest.warns(UserWarning, match=f"with plain Keras.*{cause}") as said:
         [trained] = StackedEngine().train([one])
     assert len(said) == 1
     StackedEngine().crews([one])  # says nothing any more: a warning would be an error
@@ -298,3 +331,83 @@ def test_callbacks_of_keras_are_refused_where_plain_keras_is_not_to_be_used():
     with pytest.raises(HyperparameterError, match="engine='stacked' cannot call Keras callbacks.*use engine='auto'"):
         lane(engine="stacked", callbacks=callbacks)
     assert isinstance(engine_for(lane(engine="auto", callbacks=callbacks).hyperparameters), KerasEngine)
+
+
+# Networks that are not the same ---------------------------------------------------------------------------------------
+
+
+class Weighted:
+    def __init__(self, weight):
+        self.weight = weight
+
+    def squares(self, y_true, y_pred):
+        return self.weight * keras.ops.mean(keras.ops.square(y_true - y_pred), axis=-1)
+
+    def __call__(self, y_true, y_pred):
+        return self.squares(y_true, y_pred)
+
+
+def scaled_by(factor):
+    def scaled(x):
+        return x * factor
+
+    return scaled
+
+
+def with_a_closure(input_shape, n_outputs, factor):
+    layers = [keras.layers.Dense(6, activation=scaled_by(factor)), keras.layers.Dense(n_outputs, "softmax")]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
+def named_like_its_activation(input_shape, n_outputs, activation):
+    layers = [keras.layers.Activation(activation, name=activation), keras.layers.Dense(n_outputs, "softmax")]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
+def dropping(input_shape, n_outputs, rate):
+    layers = [keras.layers.Dropout(rate), keras.layers.Dense(n_outputs, "softmax")]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"loss": Weighted(1.0).squares}, {"loss": Weighted(3.0).squares}),
+        ({"loss": Weighted(1.0)}, {"loss": Weighted(3.0)}),
+        ({"activation": scaled_by(1.0)}, {"activation": scaled_by(5.0)}),
+        *(
+            ({"model": model, "model_params": a}, {"model": model, "model_params": b})
+            for model, a, b in [
+                (with_a_closure, {"factor": 1.0}, {"factor": 5.0}),
+                (dropping, {"rate": 0.2}, {"rate": 0.0}),
+            ]
+        ),
+        tuple({"model": named_like_its_activation, "activation": a} for a in ("relu", "tanh")),
+        ({"loss": keras.losses.Huber(delta=0.1)}, {"loss": keras.losses.Huber(delta=1.0)}),
+    ],
+    ids=["method", "callable", "function", "closure in a model", "dropout or none", "name and activation", "instance"],
+)
+def test_a_program_is_not_taken_for_that_of_another_network(one, other):
+    engine = StackedEngine(strict=True)
+    engine.train([lane(**one)])
+    assert_same(engine.train([lane(**other)])[0], KerasEngine().train([lane(**other)])[0])
+
+
+def test_a_function_that_reads_a_global_is_known_by_its_value():
+    scope = {"keras": keras, "factor": 1.0, "__name__": "__main__"}
+    exec("def scaled(x):\n    return x * factor", scope)
+    StackedEngine(strict=True).train([lane(activation=scope["scaled"])])
+    scope["factor"] = 5.0
+    other = lane(activation=scope["scaled"])
+    assert_same(StackedEngine(strict=True).train([other])[0], KerasEngine().train([other])[0])
+
+
+def test_layers_that_the_user_froze_stay_frozen(digits):
+    X, y = digits
+    estimator = KerasClassifier(units=8, epochs=1, warm_start=True, random_state=0).fit(X, y)
+    estimator.model_.get_layer("hidden_1").trainable = False
+    before = [np.array(w) for w in estimator.model_.get_layer("hidden_1").get_weights()]
+    with pytest.warns(UserWarning, match="layers were frozen"):
+        estimator.fit(X, y)
+    for a, b in zip(before, estimator.model_.get_layer("hidden_1").get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tuner.backend import keras
 from tuner.backend import tensorflow as tf
-from tuner.layers import ELEMENTWISE, ChosenActivation, Optional
+from tuner.layers import ELEMENTWISE, ChosenActivation, OptionalNormalization
 
 NAMES = sorted(ELEMENTWISE)
 ALL = ChosenActivation(NAMES)
@@ -86,16 +86,21 @@ def test_the_choice_is_a_weight_that_training_leaves_alone():
     assert [v.name for v in layer.non_trainable_variables] == ["choice"] and not layer.trainable_variables
 
 
-@pytest.mark.parametrize("on", [0, 1])
-def test_optional_passes_one_input_on_and_its_gradient_back(on):
-    layer = Optional()
-    inputs = [tf.constant([[1.0, np.inf]]), tf.constant([[3.0, 4.0]])]
-    layer.build([(None, 2)] * 2)
-    layer.on.assign(on)
+@pytest.mark.parametrize("training", [True, False])
+def test_an_optional_normalization_is_batch_normalization_or_nothing(training):
+    layer, plain = OptionalNormalization(), keras.layers.BatchNormalization()
+    layer.build((None, 3))
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    np.testing.assert_array_equal(layer(x, training=training), x)
+    layer.on.assign(1)
+    np.testing.assert_allclose(layer(x, training=training), plain(x, training=training), rtol=1e-6)
+
+
+def test_what_overflows_in_a_normalization_that_is_off_does_not_come_back():
+    layer = OptionalNormalization()
+    layer.build((None, 1))
+    x = tf.constant([[1e30], [-1e30]])
     with tf.GradientTape() as tape:
-        tape.watch(inputs)
-        outputs = layer(inputs)
-    np.testing.assert_array_equal(outputs, inputs[on])
-    gradients = tape.gradient(outputs, inputs)
-    np.testing.assert_array_equal(gradients[on], [[1, 1]])
-    np.testing.assert_array_equal(gradients[1 - on], [[0, 0]])
+        tape.watch(x)
+        outputs = layer(x, training=True)
+    np.testing.assert_array_equal(tape.gradient(outputs, x), [[1], [1]])

@@ -195,6 +195,8 @@ def compile_model(
         # and for good, which would keep the graph of every network ever trained: 8 MB for each small fit (Keras
         # 3.15, TensorFlow 2.21). So this optimizer, which is the lane's own, goes without its private method.
         optimizer._all_reduce_sum_gradients = list
+    # Keras 3.15 loses what an optimizer assigns while it is built within a traced step (ScheduleFreeAdamW).
+    optimizer.build(model.trainable_variables)
     model.compile(
         optimizer=optimizer,
         loss=make_loss(output.loss, hyperparameters["dtype"]),

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -285,9 +286,6 @@ class Program:
         self.template = network.build(values, lane.train.X.shape[1:], lane.output, lane.seed, self.alternatives)
         self.layers = VectorizedLayers(self.template)
         cls, config = optimizer_config(values, 1)
-        for name in ("ema_overwrite_frequency", "gradient_accumulation_steps"):
-            if config.get(name):
-                raise NotImplementedError(f"the optimizer has {name}={config[name]}, which is a condition on the step")
         self.numbers = [name for name in LANE_NUMBERS if _varies(name, config)]
         with network.precision(self.dtype):
             self.optimizer = _optimizer_in_lanes(cls, {**config, "learning_rate": 1.0}, self.template)
@@ -297,7 +295,8 @@ class Program:
         self.state = self.template.non_trainable_variables
         self.slots = [v for v in self.optimizer.variables if v is not self.optimizer._learning_rate]
         self.defaults = [[np.asarray(v) for v in part] for part in (self.trainable, self.state, self.slots)]
-        if values["model"] is not None or not isinstance(lane.output.loss, str):
+        self._check_loss(lane)
+        if values["model"] is not None:
             self._check_rows_are_independent(lane)
         self._epoch = tf.function(self._train_epoch, jit_compile=compiled, autograph=False)
         self._forward = tf.function(self._infer, autograph=False, reduce_retracing=True)
@@ -395,7 +394,8 @@ class Program:
             tape.watch(trainable)
             outputs, new_state, losses = self._call(trainable, state, batch["X"], training=True)
             loss = tf.add_n([self.loss(batch["y"], outputs, batch["weight"]), *losses])
-        gradients = tape.gradient(loss, trainable)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, trainable)
         if any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
             # Keras squares the gradients of a row that a batch has twice before it adds them up.
             raise NotImplementedError("the gradients of embeddings are sparse")
@@ -413,11 +413,12 @@ class Program:
         """Call one lane's network; return the outputs, the other variables after that, and the losses of layers.
 
         Not ``stateless_call``, which passes by ``Model.__call__`` and so by how Keras tells the layers inside whether
-        they are trained.
+        they are trained. Like ``fit``, it does not tell a model that does not ask.
         """
+        told = {"training": training} if self.template._call_has_training_arg else {}
         mapping = [*zip(self.trainable, trainable, strict=True), *zip(self.state, state, strict=True)]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-            outputs = self.template(X, training=training)
+            outputs = self.template(X, **told)
             losses = self.template.losses
         if len(scope.state_mapping) > len(mapping):
             raise NotImplementedError("the network changes a variable that is not its own")
@@ -483,23 +484,27 @@ class Program:
     def _infer(self, trainable: Any, state: Any, lane: Any, X: Any) -> Any:
         return self._call([v[lane] for v in trainable], [v[lane] for v in state], X, training=False)[0]
 
-    def _check_rows_are_independent(self, lane: Lane) -> None:
-        """Refuse a network or loss through which the padding of a batch would reach its real rows."""
-        if not self.shape.padded:
-            return
-        rows = np.arange(4) % len(lane.train)
-        X, y = np.array(network.as_dense(lane.train.features(rows))), lane.train.y[rows]
-        real, rates = np.array([1, 1, 1, 0], self.dtype), np.zeros(self.layers.n_dropouts)
-        seeds = tf.zeros(self.layers.n_dropouts, tf.int32)
-        results = []
+    def _check_loss(self, lane: Lane) -> None:
+        """Refuse a loss that is not the mean of its rows': parts are measured in pieces, and batches are padded."""
+        outputs = np.random.default_rng(0).uniform(0.1, 0.9, size=(3, lane.output.units)).astype(self.dtype)
+        y, weight = lane.train.y[np.arange(3) % len(lane.train)], np.ones(3, self.dtype)
         with network.precision(self.dtype):
-            for padding in (X[0].copy(), X[1].copy()):
+            whole, two, one = (float(self.loss(y[i], outputs[i], weight[i])) for i in (slice(3), slice(2), slice(2, 3)))
+        if not math.isclose(whole, (2 * two + one) / 3, rel_tol=1e-4, abs_tol=1e-6):
+            raise NotImplementedError("the loss of a batch is not the mean of the losses of its rows")
+
+    def _check_rows_are_independent(self, lane: Lane) -> None:
+        """Refuse a network through which the padding of a batch would reach its real rows."""
+        rows = np.arange(4) % len(lane.train)
+        X, real = np.array(network.as_dense(lane.train.features(rows))), tf.constant([1, 1, 1, 0], self.dtype)
+        rates, seeds = np.zeros(self.layers.n_dropouts), tf.zeros(self.layers.n_dropouts, tf.int32)
+        (trainable, state, _), results = self.defaults, []
+        with network.precision(self.dtype):
+            for padding in (X[0].copy(), X[1] + 1):
                 X[3] = padding
-                with self.layers.given(valid=tf.constant(real), rates=rates, seeds=seeds, step=tf.constant(0)):
-                    outputs, state, losses = self._call(
-                        self.defaults[0], self.defaults[1], tf.constant(X), training=True
-                    )
-                results.append([outputs[:3], *state, *losses, self.loss(y, outputs, real)])
+                with self.layers.given(valid=real, rates=rates, seeds=seeds, step=tf.constant(0)):
+                    outputs, new_state, losses = self._call(trainable, state, tf.constant(X), training=True)
+                results.append([outputs[:3], *new_state, *losses])
         if not all(np.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in zip(*results, strict=True)):
             raise NotImplementedError("the rows of a batch act on each other in a way that is not batch normalisation")
 
@@ -525,6 +530,12 @@ class _LaneNumber:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __mul__(self, other: Any) -> Any:
+        return self.tensor * other
+
+    def __sub__(self, other: Any) -> Any:
+        return self.tensor - other
+
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
         return self.tensor if dtype is None else tf.cast(self.tensor, dtype)
 
@@ -532,26 +543,42 @@ class _LaneNumber:
 def _optimizer_in_lanes(cls: type, config: dict[str, Any], model: keras.Model) -> keras.optimizers.Optimizer:
     """Make an optimizer that updates plain tensors inside a ``keras.StatelessScope``.
 
-    Keras's optimizers for TensorFlow update ``tf.Variable``, through a distribution strategy. The class that they share
-    with the other backends updates whatever the scope holds; so its methods take the place of the others.
+    Raises
+    ------
+    NotImplementedError
+        If the optimizer does what only variables of TensorFlow can do.
     """
-    for_tensorflow = keras.optimizers.Optimizer.__mro__[1]
-    overridden = (
-        *("assign", "assign_add", "assign_sub", "_apply_weight_decay", "_backend_update_step"),
-        *("_overwrite_model_variables_with_average_value", "_backend_increment_gradient_accumulators"),
-    )
-
-    def general(name: str) -> Callable[..., Any]:
-        return lambda self, *args, **kwargs: getattr(super(for_tensorflow, self), name)(*args, **kwargs)
-
-    methods: dict[str, Any] = {name: general(name) for name in overridden}
-    methods["_var_key"] = lambda self, variable: id(variable)
-    methods["add_variable_from_reference"] = _noting_owner
-    in_lanes = type(cls.__name__, (cls,), methods)
-    optimizer = in_lanes(**config)
+    if issubclass(cls, keras.optimizers.ScheduleFreeAdamW):  # reads a variable after it has assigned to it
+        raise NotImplementedError("ScheduleFreeAdamW relies on TensorFlow's variables")
+    for name in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+        if config.get(name):  # Keras decides by a condition in the graph, which does not vectorise
+            raise NotImplementedError(f"an optimizer with {name}={config[name]} does something else in some steps")
+    optimizer = type(cls.__name__, (cls, _Stateless), {"add_variable_from_reference": _noting_owner})(**config)
     optimizer._owners = {}
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def _general(name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(_FOR_TENSORFLOW, self), name)(*args, **kwargs)
+
+    return method
+
+
+# Keras's optimizers for TensorFlow update ``tf.Variable``, through a distribution strategy. The class that they share
+# with the other backends updates whatever the scope holds: its methods take the place of TensorFlow's, and stand behind
+# those of the optimizer itself.
+_FOR_TENSORFLOW = keras.optimizers.Optimizer.__mro__[1]
+_TAKEN_BACK = (
+    *("assign", "assign_add", "assign_sub", "_apply_weight_decay", "_backend_update_step"),
+    "_overwrite_model_variables_with_average_value",
+)
+_Stateless = type(
+    "_Stateless",
+    (keras.optimizers.Optimizer,),
+    {**{name: _general(name) for name in _TAKEN_BACK}, "_var_key": lambda self, variable: id(variable)},
+)
 
 
 def _noting_owner(self: Any, reference_variable: Any, *args: Any, **kwargs: Any) -> Any:

@@ -16,8 +16,8 @@ from tuner.backend import tensorflow as tf
 #: The activations of Keras that map every number by itself, and the same way in training and inference.
 ELEMENTWISE = frozenset(
     "relu relu6 leaky_relu elu selu celu gelu silu swish hard_silu hard_swish mish softplus softsign squareplus "
-    "sparse_plus sigmoid hard_sigmoid tanh hard_tanh tanh_shrink soft_shrink hard_shrink threshold exponential linear "
-    "log_sigmoid".split()
+    "sparse_plus sigmoid hard_sigmoid tanh hard_tanh tanh_shrink soft_shrink hard_shrink exponential linear "
+    "sparse_sigmoid log_sigmoid".split()
 )
 
 
