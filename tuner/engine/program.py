@@ -293,6 +293,7 @@ class Program:
         self.metric_name, self.metric = metric_function(lane.task, lane.output)
         self.trainable = self.template.trainable_variables
         self.state = self.template.non_trainable_variables
+        self._n_penalties = sum(variable.regularizer is not None for variable in self.trainable)
         self.slots = [v for v in self.optimizer.variables if v is not self.optimizer._learning_rate]
         self.defaults = [[np.asarray(v) for v in part] for part in (self.trainable, self.state, self.slots)]
         self._check_loss(lane)
@@ -422,7 +423,7 @@ class Program:
             losses = self.template.losses
         if len(scope.state_mapping) > len(mapping):
             raise NotImplementedError("the network changes a variable that is not its own")
-        if len(losses) > sum(variable.regularizer is not None for variable in self.trainable):
+        if len(losses) > self._n_penalties:
             raise NotImplementedError("a layer adds a loss when it is called")
         return outputs, [scope.get_current_value(v) for v in self.state], losses
 
@@ -458,9 +459,11 @@ class Program:
         last = -(-tf.reduce_max(part["count"]) // size)
         start = (0, tf.zeros((lanes, 3), self.dtype))
         _, sums = tf.while_loop(lambda chunk, _: chunk < last, body, start)
-        losses = _over_lanes(self._penalties, variables[:2])
         means = tf.math.divide_no_nan(sums[:, :2], sums[:, 2:])
-        return means + tf.stack([losses, tf.zeros_like(losses)], axis=1)
+        if not self._n_penalties:
+            return means
+        penalties = _over_lanes(self._penalties, variables[:2])
+        return means + tf.stack([penalties, tf.zeros_like(penalties)], axis=1)
 
     def _evaluate(self, given: Any) -> Any:
         """Return the weighted sums of loss and metric, and the weight, of some rows of one lane."""
