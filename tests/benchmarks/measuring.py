@@ -95,9 +95,9 @@ def fold_lanes(X, y, **params):
     return lanes
 
 
-def train(lanes):
+def train(lanes, on_epoch=None):
     """Train lanes by the engine that their hyperparameters ask for."""
-    return KerasClassifier().train_lanes(lanes)
+    return KerasClassifier().train_lanes(lanes, on_epoch)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Five folds of MNIST as lanes: how fast against ``keras.Model.fit`` fold by fold, and how near to the cores' limit?"""
 
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -63,15 +64,21 @@ def compare(work, X, y, record):
     lanes = work.lanes(X, y)
     with compiling() as compiled:
         equal = check_losses(train(sample), fits)
-        train(lanes)
-    ours = np.median([timed(train, lanes)[0] for _ in range(REPEATS)]) / work.epochs
+    ours = np.median([epoch_seconds(lanes) for _ in range(REPEATS)])
     theirs = sum(fit.epoch_seconds for fit in fits) * len(X) / rows
-    remark = f"warm; compiling {told(compiled)}, and the first epochs of fit, which trace, are apart"
+    remark = f"of an epoch after the first, for both: compiling ({told(compiled)}), tracing and set-up are apart"
     if rows < len(X):
         remark += f"; fit sees {rows} of the {len(X)} rows, and its time is scaled to all"
     row = speedup(str(work), "Keras fit", "s per epoch", float(ours), theirs, work.times, equal=equal, remark=remark)
     record(row, at_least=1)
     return row
+
+
+def epoch_seconds(lanes):
+    """Train the lanes; return the seconds of an epoch after the first (median)."""
+    ends = []
+    train(lanes, lambda epoch, histories, predict: ends.append(time.perf_counter()) or ())
+    return np.median(np.diff(ends))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -87,21 +94,21 @@ def test_large_network(mnist, record):
     row = compare(Work(512, "tanh", "adam", batch_size=128, epochs=3, keras_rows=60_000, times=2.5), *mnist, record)
     rows = (FOLDS - 1) * scaled(60_000, least=500)  # of all folds together: each leaves one part out
     ours = training_operations(rows, (784, 512, 10)) / row.ours / 1e9
-    library, theirs = sgemm_rate()
-    row = Row(
-        row.work,
-        f"sgemm of {library}",
-        "GFLOP/s",
-        ours,
-        theirs,
-        ratio=ours / theirs,
-        target="≥ 65 %",
-        met=ours / theirs >= 0.65,
-        equal=row.equal,
-        remark="ours counts the products of the forward pass, of the weight gradients and of the input gradients that "
-        "are needed, none for the first layer; theirs is the best of 10 products of 2048 x 2048",
-    )
-    record(row, at_least=0.1)
+    for library, theirs in sgemm_rates().items():
+        share = Row(
+            row.work,
+            f"sgemm of {library}",
+            "GFLOP/s",
+            ours,
+            theirs,
+            ratio=ours / theirs,
+            target="≥ 65 %",
+            met=ours / theirs >= 0.65,
+            equal=row.equal,
+            remark="ours counts the products of the forward pass, of the weight gradients and of the input gradients "
+            "that are needed, none for the first layer; theirs is the best of 10 products of 2048 x 2048",
+        )
+        record(share, at_least=0.1)
 
 
 def training_operations(rows, widths):
@@ -109,12 +116,12 @@ def training_operations(rows, widths):
     return sum(2 * rows * m * k * (2 if layer == 0 else 3) for layer, (m, k) in enumerate(pairwise(widths)))
 
 
-def sgemm_rate(n=2048, repeats=10):
-    """Return the library that multiplies float32 matrices fastest, and its GFLOP/s."""
+def sgemm_rates(n=2048, repeats=10):
+    """Return the GFLOP/s at which libraries multiply float32 matrices."""
     a = np.random.default_rng(0).random((n, n), dtype=np.float32)
     b = tf.constant(a)
     products = {"NumPy": lambda: a @ a, "TensorFlow": lambda: (b @ b).numpy()}
-    seconds, library = min(
-        (timed(product)[0], library) for library, product in products.items() for _ in range(repeats)
-    )
-    return library, 2 * n**3 / seconds / 1e9
+    return {
+        library: 2 * n**3 / min(timed(product)[0] for _ in range(repeats)) / 1e9
+        for library, product in products.items()
+    }

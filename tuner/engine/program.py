@@ -322,7 +322,7 @@ class Program:
         i, starts = tf.constant(lane), range(0, X.shape[0], _ROWS_AT_A_TIME)
         chunks = (network.as_dense(X[start : start + _ROWS_AT_A_TIME]) for start in starts)
         with network.precision(self.dtype), expected_tracing():
-            parts = [self._forward(trainable, state, i, tf.constant(chunk)).numpy() for chunk in chunks]
+            parts = [self._forward(trainable, state, i, tf.convert_to_tensor(chunk)).numpy() for chunk in chunks]
         return np.concatenate(parts)
 
     def unused(self, lane: Lane) -> set[int]:

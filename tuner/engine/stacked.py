@@ -36,7 +36,7 @@ CACHE_BUDGET = 2**23
 
 #: Updates from which on XLA is worth its half second: it saves about 0.1 ms on each update of a small network, and a
 #: fit is seldom the only one of its structure.
-COMPILED_FROM = 1000
+COMPILED_FROM = 500
 
 #: How many trials of a search are taken to have one structure.
 RECURRENCES = 5
@@ -397,11 +397,11 @@ class _Tables:
         """Return all tables as one tensor of that many rows."""
         example = self._tables[0]
         if example.shape[0] == rows:
-            return tf.constant(network.as_dense(example))
+            return tf.convert_to_tensor(network.as_dense(example))  # tf.constant would make a second copy first
         X = np.zeros((rows, *example.shape[1:]), example.dtype)
         for first, table in zip(self._first, self._tables, strict=True):
             X[first : first + table.shape[0]] = network.as_dense(table)
-        return tf.constant(X)
+        return tf.convert_to_tensor(X)
 
 
 def _equal(a: Any, b: Any) -> bool:
