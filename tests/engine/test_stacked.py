@@ -183,10 +183,12 @@ def test_a_table_that_lanes_share_is_there_once(copy):
 
 
 def test_a_budget_of_memory_divides_the_lanes(monkeypatch):
-    lanes = folds(5)
+    lanes = folds(5, copy=True)
     engine = StackedEngine(strict=True)
     together = engine.train(lanes)
-    monkeypatch.setattr(stacked, "MEMORY_BUDGET", 2 * stacked._bytes(lanes[0]))
+    bytes_of_one = stacked.MEMORY_BUDGET // stacked._room(lanes[:1])
+    monkeypatch.setattr(stacked, "MEMORY_BUDGET", int(2.5 * bytes_of_one))
+    assert stacked._room(folds(5)) > stacked._room(lanes), "one table for all needs less"
     assert [len(indices) for indices, _ in engine.crews(lanes)] == [2, 2, 1]
     assert engine.capacity(lanes[0]) <= 2
     for a, b in zip(together, engine.train(lanes), strict=True):

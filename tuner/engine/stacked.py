@@ -62,9 +62,9 @@ class StackedEngine(Engine):
             groups.setdefault(one.structure, []).append(i)
         crews: list[tuple[Sequence[int], Crew]] = []
         for structure, members in groups.items():
-            room = MEMORY_BUDGET // max(_bytes(lanes[i]) for i in members)
+            room = _room([lanes[i] for i in members])
             too_large = room < 1 and any(scipy.sparse.issparse(lanes[i].train.X) for i in members)  # to be made dense
-            if structure in _failed or (too_large and not self.strict):
+            if not self.strict and (structure in _failed or too_large):
                 crews += [([i], KerasCrew(prepared[i].lane)) for i in members]
                 continue
             for first in range(0, len(members), max(1, room)):
@@ -80,7 +80,7 @@ class StackedEngine(Engine):
 
     def capacity(self, lane: Lane) -> int:
         """Return how many such lanes are worth training together."""
-        return min(MEMORY_BUDGET // _bytes(lane), CACHE_BUDGET // max(1, 4 * _weight_bytes(lane)))
+        return min(_room([lane]), CACHE_BUDGET // max(1, 4 * _weight_bytes(lane)))
 
     def _crew(self, indices: Sequence[int], prepared: Sequence[_Prepared]) -> list[tuple[Sequence[int], Crew]]:
         try:
@@ -114,11 +114,16 @@ _FAILED_KEPT = 256
 _said: set[tuple[str, type]] = set()
 
 
-def _bytes(lane: Lane) -> int:
-    """Return about how much memory a lane needs that shares its table with no other."""
-    features = math.prod(lane.train.X.shape[1:])
-    rows = len(lane.train) + sum(len(part) for part in lane.parts.values())
-    return rows * (features + 16) * np.dtype(lane.hyperparameters["dtype"]).itemsize + 8 * _weight_bytes(lane)
+def _room(lanes: Sequence[Lane]) -> int:
+    """Return how many such lanes the budget of memory holds together."""
+    parts = [part for lane in lanes for part in (lane.train, *lane.parts.values())]
+    tables = {id(part.X): part.X for part in parts}
+    itemsize = np.dtype(lanes[0].hyperparameters["dtype"]).itemsize
+    table = sum(math.prod(X.shape) for X in tables.values()) * itemsize
+    rest = sum(part.y.size + 4 * len(part) for part in parts) * itemsize + 8 * sum(map(_weight_bytes, lanes))
+    if len(lanes) > 1 and len(tables) == 1:  # however many lanes there are, they share it
+        return max(0, MEMORY_BUDGET - table) * len(lanes) // rest
+    return MEMORY_BUDGET * len(lanes) // (table + rest)
 
 
 def _weight_bytes(lane: Lane) -> int:
