@@ -520,14 +520,15 @@ def _train(trials: Sequence[_Trial]) -> None:
     except Exception as error:
         if len(trials) == 1:
             trials[0].fail(error)
-        for trial in trials if len(trials) > 1 else ():  # it is the fault of one of them
+            return
+        for trial in trials:  # it is the fault of one of them
             trial.restart()
             _train([trial])
         return
     scored_meanwhile = sum(trial.scored_meanwhile for trial in trials) - before
     fit_time = (time.perf_counter() - start - scored_meanwhile) / len(lanes)
-    for trial, results in [(trial, own(trial, trained)) for trial in trials]:
-        trial.end_training(results, fit_time)
+    for trial in trials:
+        trial.end_training(own(trial, trained), fit_time)
 
 
 def _run_fit(job: Job, folds: Sequence[_Fold]) -> None:

@@ -158,6 +158,11 @@ class Lane:
         return {prefix: part for prefix, part in both.items() if part is not None}
 
     @property
+    def first_history(self) -> History:
+        """The series that training begins with, as lists of their own: those of the state, or none."""
+        return {name: list(series) for name, series in self.state.history.items()} if self.state else {}
+
+    @property
     def steps(self) -> int:
         """The number of updates in an epoch."""
         return math.ceil(len(self.train) / self.hyperparameters["batch_size"])

@@ -207,10 +207,8 @@ def compile_model(
 
 
 def set_optimizer_values(model: keras.Model, values: Iterable[np.ndarray | float]) -> None:
-    """Give the variables of a compiled model's optimizer their values."""
-    optimizer = model.optimizer
-    optimizer.build(model.trainable_variables)
-    for variable, value in zip(optimizer.variables, values, strict=True):
+    """Give the variables of the optimizer of a model that `compile_model` has compiled their values."""
+    for variable, value in zip(model.optimizer.variables, values, strict=True):
         variable.assign(value)
 
 

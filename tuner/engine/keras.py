@@ -16,7 +16,7 @@ import numpy as np
 
 from tuner import network, seeds
 from tuner.backend import expected_tracing, keras
-from tuner.engine.base import Crew, EarlyStopper, Engine, History, Lane, OnEpoch, Part, TrainedLane, record
+from tuner.engine.base import Crew, EarlyStopper, Engine, Lane, OnEpoch, Part, TrainedLane, record
 from tuner.engine.compilation import compile_model, make_loss, make_metric, set_optimizer_values
 
 
@@ -43,9 +43,7 @@ class KerasCrew(Crew):
         self.non_finite = False
         self.epoch = lane.state.epoch if lane.state else 0
         self.last_epoch = self.epoch + lane.epochs
-        self.history: History = (
-            {name: list(series) for name, series in lane.state.history.items()} if lane.state else {}
-        )
+        self.history = lane.first_history
         self.histories = [self.history]
         with network.precision(hyperparameters["dtype"]):
             if lane.state:

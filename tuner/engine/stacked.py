@@ -20,7 +20,7 @@ import scipy.sparse
 from tuner import network, seeds
 from tuner.backend import keras
 from tuner.backend import tensorflow as tf
-from tuner.engine.base import Crew, EarlyStopper, Engine, History, Lane, Part, TrainedLane, record
+from tuner.engine.base import Crew, EarlyStopper, Engine, Lane, Part, TrainedLane, record
 from tuner.engine.compilation import compile_model, learning_rates, optimizer_config, set_optimizer_values
 from tuner.engine.keras import KerasCrew
 from tuner.engine.program import Arguments, Program, Shape, discard, measured_rows, program_for, roomy, structure_of
@@ -165,9 +165,7 @@ class StackedCrew(Crew):
         self.non_finite = [False] * len(lanes)
         self.epochs = [lane.state.epoch if lane.state else 0 for lane in lanes]
         self.last_epochs = [epoch + lane.epochs for epoch, lane in zip(self.epochs, lanes, strict=True)]
-        self.histories: list[History] = [
-            {name: list(series) for name, series in lane.state.history.items()} if lane.state else {} for lane in lanes
-        ]
+        self.histories = [lane.first_history for lane in lanes]
         self.stoppers = [
             EarlyStopper(lane.hyperparameters["n_iter_no_change"], lane.hyperparameters["tol"]) for lane in lanes
         ]
@@ -512,7 +510,6 @@ def _make_model(
         if not keep_optimizer:
             compile_model(model, hyperparameters, lane.task, lane.output, steps)
         optimizer = model.optimizer
-        optimizer.build(model.trainable_variables)
         owners = program.optimizer._owners
         rest = iter([s for v, s in zip(program.slots, slots, strict=True) if owners.get(id(v)) not in unused])
         set_optimizer_values(
