@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "backend": set(),
     "hyperparameters": {"errors", "backend"},
     "layers": {"backend"},
+    "health": {"backend", "layers", "network"},
     "network": {"errors", "backend", "hyperparameters", "seeds", "layers"},
     "engine": {"errors", "backend", "hyperparameters", "seeds", "network"},
     "estimators": {"errors", "hyperparameters", "seeds", "network", "engine"},

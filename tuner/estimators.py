@@ -350,7 +350,9 @@ class KerasEstimator(BaseEstimator):
             )
         self._output = output
 
-    def _print_epoch(self, epoch: int, histories: Sequence[Mapping[str, Sequence[float]]], predict: Any) -> list[int]:
+    def _print_epoch(
+        self, epoch: int, histories: Sequence[Mapping[str, Sequence[float]]], predict: Any, health: Any
+    ) -> list[int]:
         series = ", ".join(f"{name} {values[-1]:.4g}" for name, values in histories[0].items())
         print(f"epoch {epoch + 1}/{self.epochs}: {series}", flush=True)
         return []
@@ -543,6 +545,8 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     verbose : int, default=0
         Above 0, one line is printed for each epoch.
     dtype : {"float32", "float64"}, default="float32"
+    health : bool, default=True
+        Whether to measure gradients, activations and updates in training, for ``health_``.
     engine : {"auto", "stacked", "keras"}, default="auto"
         What trains the network. "stacked": all folds of a search as lanes of one compiled program, with an error where
         the network cannot be vectorised; "keras": plain Keras; "auto": the first where it can be, else the second.
@@ -610,6 +614,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         random_state: Any = None,
         verbose: int = 0,
         dtype: str = "float32",
+        health: bool = True,
         engine: str = "auto",
         model: Callable[..., Any] | None = None,
         model_params: Mapping[str, Any] | None = None,
@@ -644,6 +649,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         self.random_state = random_state
         self.verbose = verbose
         self.dtype = dtype
+        self.health = health
         self.engine = engine
         self.model = model
         self.model_params = model_params
@@ -808,7 +814,7 @@ dropout, residual
         "auto" is the squared error.
     optimizer, learning_rate, momentum, learning_rate_schedule, weight_decay, clipnorm, batch_size, epochs, \
 early_stopping, validation_fraction, n_iter_no_change, tol, shuffle, callbacks, warm_start, random_state, verbose, \
-dtype, engine
+dtype, health, engine
         The training, as in `KerasClassifier`.
     model, model_params
         A network of one's own, as in `KerasClassifier`.
@@ -858,6 +864,7 @@ dtype, engine
         random_state: Any = None,
         verbose: int = 0,
         dtype: str = "float32",
+        health: bool = True,
         engine: str = "auto",
         model: Callable[..., Any] | None = None,
         model_params: Mapping[str, Any] | None = None,
@@ -891,6 +898,7 @@ dtype, engine
         self.random_state = random_state
         self.verbose = verbose
         self.dtype = dtype
+        self.health = health
         self.engine = engine
         self.model = model
         self.model_params = model_params

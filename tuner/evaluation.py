@@ -45,6 +45,7 @@ from tuner.spaces import describe
 
 if TYPE_CHECKING:
     from tuner.engine.base import History, Predict, TrainedLane
+    from tuner.health.measurements import Measurements
     from tuner.tracking.base import State
 
 
@@ -377,7 +378,13 @@ class _Trial:
                 _run_fit(job, self.folds)
             self._end()
 
-    def follow(self, epoch: int, histories: Sequence[History], predict: Predict) -> Iterable[int]:
+    def follow(
+        self,
+        epoch: int,
+        histories: Sequence[History],
+        predict: Predict,
+        health: Sequence[Measurements | None],
+    ) -> Iterable[int]:
         """Look at the lanes after an epoch; return those to stop."""
         everything, job = range(len(self.folds)), self.job
         if self._pruned is not None or self._error is not None:
@@ -508,10 +515,12 @@ def _train(trials: Sequence[_Trial]) -> None:
     def own(trial: _Trial, everything: Sequence[Any]) -> Sequence[Any]:
         return everything[first[id(trial)] : first[id(trial)] + len(trial.lanes)]
 
-    def on_epoch(epoch: int, histories: Sequence[History], predict: Predict) -> Iterable[int]:
+    def on_epoch(
+        epoch: int, histories: Sequence[History], predict: Predict, health: Sequence[Measurements | None]
+    ) -> Iterable[int]:
         for trial in trials:
             start = first[id(trial)]
-            for i in trial.follow(epoch, own(trial, histories), partial(_shifted, predict, start)):
+            for i in trial.follow(epoch, own(trial, histories), partial(_shifted, predict, start), own(trial, health)):
                 yield start + i
 
     before, start = sum(trial.scored_meanwhile for trial in trials), time.perf_counter()

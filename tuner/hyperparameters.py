@@ -317,6 +317,7 @@ TRAINING: Mapping[str, Hyperparameter] = _table(
     ),
     Hyperparameter("verbose", 0, (Number(0, integer=True), _BOOL), "training"),
     Hyperparameter("dtype", "float32", (Options(("float32", "float64")),), "structure"),
+    Hyperparameter("health", True, (_BOOL,), "structure"),
     Hyperparameter("engine", "auto", (Options(("auto", "stacked", "keras")),), "training"),
     Hyperparameter(
         "model", None, (_NONE, Instance(_is_model, "a function that returns a new keras.Model")), "structure"

@@ -32,11 +32,12 @@ from tuner import network
 if TYPE_CHECKING:
     import keras
 
+    from tuner.health.measurements import Measurements
     from tuner.network import Alternatives, Output
 
 History: TypeAlias = dict[str, list[float]]
 Predict: TypeAlias = Callable[[int, Any], np.ndarray]
-OnEpoch: TypeAlias = Callable[[int, Sequence[History], Predict], Iterable[int]]
+OnEpoch: TypeAlias = Callable[[int, Sequence[History], Predict, Sequence["Measurements | None"]], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,8 @@ class TrainedLane:
         the weights are of no use.
     forward : callable, optional
         Gives the outputs (n, k) for features without the model having been made.
+    health : Measurements, optional
+        What was measured before the first epoch and after each; None where the hyperparameter ``health`` is False.
     """
 
     make_model: Callable[[], keras.Model]
@@ -194,6 +197,7 @@ class TrainedLane:
     epoch: int
     non_finite: bool
     forward: Callable[[Any], np.ndarray] | None = None
+    health: Measurements | None = None
 
     @cached_property
     def model(self) -> keras.Model:
@@ -218,10 +222,13 @@ class Crew(ABC):
         The histories of the lanes so far.
     active : list of bool
         Whether each lane is still in training.
+    health : list of Measurements or None
+        What was measured of the lanes so far; None for a lane whose hyperparameter ``health`` is False.
     """
 
     histories: list[History]
     active: list[bool]
+    health: Sequence[Measurements | None]
 
     @abstractmethod
     def train_epoch(self) -> None:
@@ -262,10 +269,11 @@ class Engine(ABC):
         ----------
         lanes : sequence of Lane
         on_epoch : callable, optional
-            ``on_epoch(epoch, histories, predict)`` is called once after every epoch, counted from 0 within this call,
-            while any lane is still training. ``histories`` holds the lanes' histories so far in the order of `lanes`;
-            ``predict(i, X)`` gives the outputs (n, k) of lane i with its present weights (the weights it will keep,
-            if it has stopped) on any X. It returns the indices of the lanes to stop.
+            ``on_epoch(epoch, histories, predict, health)`` is called once after every epoch, counted from 0 within
+            this call, while any lane is still training. ``histories`` holds the lanes' histories so far in the order
+            of `lanes`, and ``health`` what was measured of them; ``predict(i, X)`` gives the outputs (n, k) of lane i
+            with its present weights (the weights it will keep, if it has stopped) on any X. It returns the indices of
+            the lanes to stop.
 
         Returns
         -------
@@ -286,7 +294,8 @@ class Engine(ABC):
                     crew.train_epoch()
             if on_epoch is not None:
                 histories = [place[i][0].histories[place[i][1]] for i in range(len(lanes))]
-                for i in on_epoch(epoch, histories, predict):
+                health = [place[i][0].health[place[i][1]] for i in range(len(lanes))]
+                for i in on_epoch(epoch, histories, predict, health):
                     crew, j = place[i]
                     crew.stop(j)
             epoch += 1

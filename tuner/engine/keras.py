@@ -45,6 +45,7 @@ class KerasCrew(Crew):
         self.last_epoch = self.epoch + lane.epochs
         self.history = lane.first_history
         self.histories = [self.history]
+        self.health = [None]
         with network.precision(hyperparameters["dtype"]):
             if lane.state:
                 self.model = lane.state.model

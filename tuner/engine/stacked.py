@@ -166,6 +166,7 @@ class StackedCrew(Crew):
         self.epochs = [lane.state.epoch if lane.state else 0 for lane in lanes]
         self.last_epochs = [epoch + lane.epochs for epoch, lane in zip(self.epochs, lanes, strict=True)]
         self.histories = [lane.first_history for lane in lanes]
+        self.health = [None] * len(lanes)
         self.stoppers = [
             EarlyStopper(lane.hyperparameters["n_iter_no_change"], lane.hyperparameters["tol"]) for lane in lanes
         ]

@@ -392,7 +392,7 @@ class EngineTestCase:
         seen: list[tuple[int, int, int]] = []
         kept = None
 
-        def on_epoch(epoch: int, histories: Any, predict: Any) -> list[int]:
+        def on_epoch(epoch: int, histories: Any, predict: Any, health: Any) -> list[int]:
             nonlocal kept
             seen.append((epoch, len(histories[0]["loss"]), len(histories[1]["loss"])))
             outputs = predict(0, lanes[0].train.X)

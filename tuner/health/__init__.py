@@ -1,0 +1,1 @@
+"""Gradient health: what is measured of a network in training, and what it says."""

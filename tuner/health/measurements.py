@@ -1,0 +1,247 @@
+"""What is measured of a network in training: names, shapes, and the container that diagnosis and plots read.
+
+NumPy only. `tuner.health.measures` computes the numbers, inside the compiled program or beside plain Keras.
+
+Notations
+---------
+A network is measured on one fixed *probe* of P training rows, before the first epoch and after every epoch, in training
+mode and without any change to its state. L layers are those with a weight matrix or kernel (dense, convolution,
+recurrent, embedding), in the order in which they are first called. With w a layer's weights of two dimensions or more,
+g the gradient of the probe's loss (penalties included) by all of its weights, z and a the values before and after the
+layer's activation function on the probe, and δ the gradient of the sum of the rows' losses by z, the measures are:
+
+For each layer (`LAYER_MEASURES`)
+
+- ``grad_norm``: ‖g‖; ``grad_rms``: the root mean square of g; ``grad_zeros``: the share of its entries that are
+  exactly 0
+- ``error_rms``: the root mean square of δ, the error that is propagated back to the layer (Nielsen, "Neural networks
+  and deep learning", chapter 5; Glorot & Bengio 2010, fig. 7)
+- ``weight_norm``: ‖w‖
+- ``update_ratio``: ‖Δw‖ / ‖w‖ with Δw what the epoch's last update did to w, whatever the optimizer; NaN before the
+  first epoch (Karpathy, cs231n, "Babysitting the learning process": about 1e-3)
+- ``activation_mean``, ``activation_variance``: over all values of a
+- ``signal_variance``: the variance over the probe's rows, as a mean over units: what of the input still shows
+- ``saturation``: the share of a within `SATURATION_MARGIN` of its range from an asymptote; for activations that are
+  bounded on both sides
+- ``saturation_index``: Rakitianskaia & Engelbrecht, "Measuring saturation in neural networks", SSCI 2015: the mean over
+  bins of the absolute mean of a scaled to [-1, 1], weighted by their counts; for an even number of bins that is the
+  mean absolute scaled value. 0.5 for uniformly spread values, 1 for a saturated layer
+- ``saturated_units``: the share of units that are saturated on `SATURATED_ROWS` of the probe
+- ``dead_units``: the share of units whose slope is 0 on the whole probe: no gradient reaches their weights
+- ``slope``: the root mean square of σ'(z)
+- ``local_slope``: the root mean square of w·σ'(z), by which an error shrinks on its way through one connection
+  (Nielsen, chapter 5: with a sigmoid's slope of at most 0.25, |w| < 4 shrinks it)
+- ``non_finite``: how many of the layer's weights, gradients and activations are NaN or infinite
+
+For the network (`NETWORK_MEASURES`)
+
+- ``loss``: of the probe in training mode; ``grad_norm``: of all trainable weights together
+- ``input_mean``, ``input_rms``, ``input_max``: mean, root mean square and largest absolute value of what the first
+  layer sees
+- ``input_offset``: the root mean square of the features' means, in units of the root mean square of their deviations
+- ``input_spread``: the standard deviation over features of log10 of their root mean squares, but for features that
+  are 0 throughout
+- ``output_saturation``: the share of the outputs within the margin of an asymptote
+- ``output_wrong``: the share of the outputs that are saturated at the wrong end, further from the target than half of
+  the range: with squared error they hardly learn
+- ``non_finite``: over all layers and the loss
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+#: How near to an asymptote a value is saturated, as a share of the activation's range: |tanh| > 0.95, and a sigmoid
+#: below 0.025 or above 0.975. There the slope is below a tenth of its largest.
+SATURATION_MARGIN = 0.025
+
+#: The share of the probe on which a saturated unit is saturated.
+SATURATED_ROWS = 0.9
+
+LAYER_MEASURES = (
+    "grad_norm",
+    "grad_rms",
+    "grad_zeros",
+    "error_rms",
+    "weight_norm",
+    "update_ratio",
+    "activation_mean",
+    "activation_variance",
+    "signal_variance",
+    "saturation",
+    "saturation_index",
+    "saturated_units",
+    "dead_units",
+    "slope",
+    "local_slope",
+    "non_finite",
+)
+
+NETWORK_MEASURES = (
+    "loss",
+    "grad_norm",
+    "input_mean",
+    "input_rms",
+    "input_max",
+    "input_offset",
+    "input_spread",
+    "output_saturation",
+    "output_wrong",
+    "non_finite",
+)
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What is known of a layer without measuring.
+
+    Parameters
+    ----------
+    name : str
+        Unique in the network: ``"hidden_1"``, or ``"encoder/dense"`` for a layer of a nested model.
+    kind : str
+        The class of the layer: ``"Dense"``.
+    activation : str
+        Keras's name of the activation function that follows the layer, ``"linear"`` without one, ``"unknown"`` for one
+        of the user's own.
+    units : int
+        Features or channels of the layer's output.
+    fan_in : int
+        The number of inputs of a unit.
+    n_weights : int
+        The number of trainable weights of the layer, biases included.
+    """
+
+    name: str
+    kind: str
+    activation: str
+    units: int
+    fan_in: int
+    n_weights: int
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What is known of a network and its training without measuring; None is unknown.
+
+    Parameters
+    ----------
+    layers : tuple of LayerFacts
+        In the order of their first call, the output layer last.
+    loss : str
+        Keras's name of the loss function: ``"categorical_crossentropy"``.
+    optimizer : str
+        The name of the optimizer's class in lower case: ``"adam"``, ``"sgd"``.
+    learning_rate : float or None
+        The rate that training began with.
+    momentum, clipnorm : float or None
+        As the optimizer has them.
+    task : {"binary", "multiclass", "multilabel", "regression", None}
+    normalization : bool
+        Whether the network has a normalisation layer.
+    residual : bool
+        Whether any layer adds one signal to another.
+    kernel_initializer : str or None
+        Of the built-in network, as it was asked for; ``"auto"`` is resolved.
+    batch_size, n_rows : int or None
+        Rows of a batch, and of the training part.
+    baseline_loss : float or None
+        The training loss of the best constant prediction, where the loss is one for which that is known.
+    notes : tuple of str
+        What could not be measured, and why.
+    """
+
+    layers: tuple[LayerFacts, ...]
+    loss: str = "unknown"
+    optimizer: str = "unknown"
+    learning_rate: float | None = None
+    momentum: float | None = None
+    clipnorm: float | None = None
+    task: str | None = None
+    normalization: bool = False
+    residual: bool = False
+    kernel_initializer: str | None = None
+    batch_size: int | None = None
+    n_rows: int | None = None
+    baseline_loss: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Measurements:
+    """What was measured of one network (one fold) so far.
+
+    Parameters
+    ----------
+    facts : NetworkFacts
+    epochs : list of int, length E
+        How many epochs the network had been trained for; 0 is before the first.
+    layers : list of array of shape (L, len(LAYER_MEASURES)), length E
+    network : list of array of shape (len(NETWORK_MEASURES),), length E
+    history : mapping of str to list of float
+        The engine's series, one value for each trained epoch: ``loss``, ``val_loss``, ``test_loss``, ``accuracy`` and
+        so on. The same object as the lane's history, so it grows with it; it may begin before `epochs` does.
+    """
+
+    facts: NetworkFacts
+    epochs: list[int] = field(default_factory=list)
+    layers: list[np.ndarray] = field(default_factory=list)
+    network: list[np.ndarray] = field(default_factory=list)
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def add(self, epoch: int, layers: np.ndarray, network: np.ndarray) -> None:
+        """Take what was measured after `epoch` epochs."""
+        self.epochs.append(epoch)
+        self.layers.append(layers)
+        self.network.append(network)
+
+    def layer(self, measure: str) -> np.ndarray:
+        """Return one measure of all layers, (E, L)."""
+        index = LAYER_MEASURES.index(measure)
+        return np.array([values[:, index] for values in self.layers], dtype=float).reshape(len(self.epochs), -1)
+
+    def of_network(self, measure: str) -> np.ndarray:
+        """Return one measure of the network, (E,)."""
+        index = NETWORK_MEASURES.index(measure)
+        return np.array([values[index] for values in self.network], dtype=float)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values; numbers that are not finite as the strings "nan", "inf" and "-inf"."""
+        return {
+            "facts": asdict(self.facts),
+            "epochs": list(self.epochs),
+            "layers": {name: _plain(self.layer(name)) for name in LAYER_MEASURES},
+            "network": {name: _plain(self.of_network(name)) for name in NETWORK_MEASURES},
+            "history": {name: _plain(np.asarray(series, dtype=float)) for name, series in self.history.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Measurements:
+        """Return what `to_dict` wrote."""
+        facts = values["facts"]
+        layers = tuple(LayerFacts(**layer) for layer in facts["layers"])
+        by_layer = np.stack([_numbers(values["layers"][name]) for name in LAYER_MEASURES], axis=-1)
+        by_network = np.stack([_numbers(values["network"][name]) for name in NETWORK_MEASURES], axis=-1)
+        shape = (len(values["epochs"]), len(layers), len(LAYER_MEASURES))
+        return cls(
+            facts=NetworkFacts(**{**facts, "layers": layers, "notes": tuple(facts["notes"])}),
+            epochs=list(values["epochs"]),
+            layers=list(by_layer.reshape(shape)),
+            network=list(by_network),
+            history={name: _numbers(series).tolist() for name, series in values["history"].items()},
+        )
+
+
+def _plain(values: np.ndarray) -> Any:
+    """Return an array as nested lists of numbers of five digits, which JSON can hold."""
+    if values.ndim > 1:
+        return [_plain(row) for row in values]
+    return [float(f"{v:.5g}") if np.isfinite(v) else str(v) for v in values.tolist()]
+
+
+def _numbers(values: Any) -> np.ndarray:
+    return np.array(values, dtype=object).astype(float)
