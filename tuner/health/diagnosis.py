@@ -1,0 +1,862 @@
+"""What ails a network, from what was measured of it: findings with causes, consequences and remedies.
+
+A condition is found where training falls clearly short *and* the mechanism of the condition shows in the measurements.
+Either alone is no finding: raw inputs, sparse layers and small gradients harm only some networks, and a network that
+falls short may just face a hard task. How far training falls short is the share of the loss of the best constant
+prediction that is left at the end.
+
+`judge` looks at every fold by itself (`Evidence`), asks one function for every condition, keeps what more than half
+of the folds show, and then says which finding explains which. `fatal` is the far more careful judgement by which a
+search may end a trial early. All limits are in `Limits`. NumPy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tuner.health.measurements import Measurements
+from tuner.health.report import CONDITIONS, HEALTHY, Finding, HealthReport, Remedy
+
+__all__ = ["CONDITIONS", "HEALTHY", "LIMITS", "Finding", "HealthReport", "Limits", "Remedy", "fatal", "judge"]
+
+
+class Limit(float):
+    """A number with the source that it comes from."""
+
+    source: str
+
+    def __new__(cls, value: float, source: str) -> Limit:
+        """Return the number."""
+        limit = super().__new__(cls, value)
+        limit.source = source
+        return limit
+
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
+        return float(self), self.source
+
+
+_OURS = "fitted to networks of known remedies"
+_GLOROT = "Glorot & Bengio 2010"
+_HE = "He et al. 2015"
+_LECUN = "LeCun et al. 1998, Efficient BackProp"
+_CS231N = "Karpathy, cs231n"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every threshold of the diagnosis, by name, with its source."""
+
+    #: Training falls short when this share of the baseline loss is left.
+    short: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
+    #: ... and not when the training accuracy reaches this.
+    accurate: Limit = Limit(0.9, f"training accuracy; {_OURS}")
+    #: Nothing was learned when this share of the baseline loss is left.
+    stalled: Limit = Limit(0.95, f"share of the loss of a constant prediction; {_OURS}")
+    #: The error that reaches the first layer, relative to the last.
+    error_ratio: Limit = Limit(1e-2, f"{_GLOROT}, fig. 7; Nielsen, ch. 5")
+    #: The signal that is left of the inputs, as a variance relative to the activations' own.
+    signal: Limit = Limit(1e-3, f"{_GLOROT}; {_OURS}")
+    #: The norm of the gradient.
+    gradient: Limit = Limit(10.0, "Pascanu et al. 2013")
+    #: The share of a layer's activations near an asymptote.
+    saturation: Limit = Limit(0.5, "Rakitianskaia & Engelbrecht 2015; LeCun et al. 1998")
+    #: The share of the outputs that are saturated at the wrong end.
+    wrong: Limit = Limit(0.1, f"Nielsen, ch. 3; {_OURS}")
+    #: The share of a layer's units without any slope.
+    dead: Limit = Limit(0.8, f"{_CS231N}; {_OURS}")
+    #: An update relative to the weights, above about 1e-3.
+    update_high: Limit = Limit(2e-2, f"{_CS231N}: about 1e-3; {_OURS}")
+    #: How far the weights travelled in all updates, relative to themselves, when every update had the same direction.
+    travel: Limit = Limit(0.3, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
+    #: The rises of the loss, in units of the baseline.
+    rises: Limit = Limit(0.05, _OURS)
+    #: ... and as a share of all its movement.
+    rise_share: Limit = Limit(0.25, _OURS)
+    #: A jump of the loss above the baseline.
+    jump: Limit = Limit(2.0, f"times the loss of a constant prediction; {_OURS}")
+    #: The initial weights' deviation, relative to the recommended one, times or divided by.
+    gain: Limit = Limit(2.0, f"{_HE}; {_GLOROT}")
+    #: The root mean square of the inputs above, and below its inverse.
+    input_rms: Limit = Limit(10.0, f"{_LECUN}: about 1")
+    #: The features' means in units of their deviations.
+    input_offset: Limit = Limit(2.0, f"{_LECUN}: about 0")
+    #: The deviation of the features' scales, in powers of ten.
+    input_spread: Limit = Limit(0.5, f"{_LECUN}: equal")
+    #: The rise of the validation loss from its lowest, in units of the baseline.
+    overfit: Limit = Limit(0.1, f"Prechelt 1998, Early stopping - but when?; {_OURS}")
+    #: `fatal`: the loss above the baseline.
+    blown_up: Limit = Limit(1e3, f"times the loss of a constant prediction; {_OURS}")
+    #: `fatal`: an update that float32 loses beside the weight.
+    no_update: Limit = Limit(2.0**-23, "the resolution of float32")
+    #: `fatal`: nothing was learned when this share of the baseline loss is left.
+    nothing: Limit = Limit(0.99, _OURS)
+
+
+#: The limits in use.
+LIMITS = Limits()
+
+#: Optimizers that divide by the gradient's own size, so that its scale does not decide the update's (Kingma & Ba 2015).
+ADAPTIVE = frozenset(
+    ("adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "lion", "adafactor", "loss_scale_optimizer")
+)
+
+#: The deviation of weights, times the root of the fan-in, that keeps a signal's variance: the root of 2 for
+#: rectifiers (He et al. 2015), else 1 (Glorot & Bengio 2010).
+RECTIFIERS = frozenset(("relu", "leaky_relu", "elu", "gelu", "relu6", "silu", "swish", "prelu"))
+
+#: What may cause what, the nearest cause of all last: the first that was found, and no later, explains the condition.
+CAUSES: Mapping[str, tuple[str, ...]] = {
+    "exploding_gradients": ("unscaled_inputs", "poor_initialization"),
+    "saturated_outputs": ("unscaled_inputs", "poor_initialization"),
+    "update_too_large": ("unscaled_inputs", "poor_initialization", "exploding_gradients"),
+    "saturated_units": ("unscaled_inputs", "poor_initialization", "exploding_gradients", "update_too_large"),
+    "dead_units": ("unscaled_inputs", "poor_initialization", "exploding_gradients", "update_too_large"),
+    "vanishing_gradients": ("unscaled_inputs", "poor_initialization", "saturated_units", "dead_units"),
+    "update_too_small": (
+        "unscaled_inputs",
+        "poor_initialization",
+        "saturated_units",
+        "dead_units",
+        "vanishing_gradients",
+        "saturated_outputs",
+    ),
+    "non_finite": ("unscaled_inputs", "poor_initialization", "exploding_gradients", "update_too_large"),
+    "oscillating_loss": ("unscaled_inputs", "poor_initialization", "exploding_gradients", "update_too_large"),
+    "stalled_loss": tuple(c for c in CONDITIONS if c not in ("stalled_loss", "oscillating_loss", "overfitting")),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One fold's measurements, as the conditions look at them; a NaN is what is not known.
+
+    Parameters
+    ----------
+    measured : Measurements
+    """
+
+    measured: Measurements
+    cached: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @property
+    def facts(self) -> Any:
+        """The facts of the network."""
+        return self.measured.facts
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """The measured epochs, (E,)."""
+        return np.array(self.measured.epochs, dtype=int)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the layers."""
+        return tuple(layer.name for layer in self.facts.layers)
+
+    @property
+    def hidden(self) -> np.ndarray:
+        """Which layers are not the output, (L,)."""
+        return np.arange(len(self.names)) < len(self.names) - 1
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the optimizer makes updates of the same size of gradients of any size."""
+        return self.facts.optimizer.lower() in ADAPTIVE
+
+    def layer(self, measure: str) -> np.ndarray:
+        """Return one measure of all layers, (E, L)."""
+        if measure not in self.cached:
+            values = self.measured.layer(measure)
+            self.cached[measure] = values.reshape(len(self.measured.epochs), len(self.names))
+        return self.cached[measure]
+
+    def network(self, measure: str) -> np.ndarray:
+        """Return one measure of the network, (E,)."""
+        return self.measured.of_network(measure)
+
+    def at(self, shown: np.ndarray) -> tuple[int, ...]:
+        """Return the epochs at which something shows; (E,) or (E, L) of bool."""
+        return tuple(int(e) for e in self.epochs[shown.reshape(len(self.epochs), -1).any(axis=1)])
+
+    def where(self, shown: np.ndarray) -> tuple[str, ...]:
+        """Return the names of the layers that show something at any epoch, or of (L,); of bool."""
+        return tuple(np.array(self.names, dtype=object)[np.atleast_2d(shown).any(axis=0)])
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """The training loss of every epoch, (T,): the history's, else the probe's."""
+        if "loss" in self.measured.history:
+            return np.asarray(self.measured.history["loss"], dtype=float).ravel()
+        return self.network("loss")[self.epochs > 0]
+
+    @cached_property
+    def held_out(self) -> tuple[str, np.ndarray]:
+        """Name and values (T,) of the loss on rows that were not trained on; ("", []) without one."""
+        for name in ("val_loss", "test_loss"):
+            series = np.asarray(self.measured.history.get(name, ()), dtype=float).ravel()
+            if np.isfinite(series).any():
+                return name, series
+        return "", np.array([])
+
+    @cached_property
+    def start(self) -> float:
+        """The probe's loss before training."""
+        return float(self.network("loss")[0]) if len(self.epochs) and self.epochs[0] == 0 else math.nan
+
+    @cached_property
+    def baseline(self) -> float:
+        """The loss of the best constant prediction, else the loss before training."""
+        for value in (self.facts.baseline_loss, self.start):
+            if value is not None and math.isfinite(value) and value > 0:
+                return float(value)
+        return math.nan
+
+    @cached_property
+    def broken(self) -> bool:
+        """Whether training ended in numbers that are not finite."""
+        ended = bool(len(self.losses)) and not math.isfinite(self.losses[-1])
+        counts = self.network("non_finite")
+        return ended or bool(len(counts) and (counts[-1] > 0 or math.isnan(counts[-1]) and not self.measurable))
+
+    @property
+    def measurable(self) -> bool:
+        """Whether any number was measured at the last epoch."""
+        return bool(len(self.epochs)) and bool(np.isfinite(self.measured.network[-1]).any())
+
+    @cached_property
+    def left(self) -> float:
+        """The share of the baseline loss that is left, in [0, 1]: a median of the last three epochs."""
+        if self.broken:
+            return 1.0
+        if not len(self.losses):
+            return math.nan
+        return float(np.clip(np.median(self.losses[-3:]) / self.baseline, 0.0, 1.0))
+
+    @cached_property
+    def accuracy(self) -> float:
+        """The training accuracy at the end; NaN without one."""
+        series = np.asarray(self.measured.history.get("accuracy", ()), dtype=float).ravel()
+        return float(np.median(series[-3:])) if len(series) else math.nan
+
+    @cached_property
+    def short(self) -> bool:
+        """Whether training falls clearly short."""
+        return self.broken or bool(self.left > LIMITS.short and not self.accuracy >= LIMITS.accurate)
+
+    @cached_property
+    def updates(self) -> float:
+        """How many updates an epoch has; 32 where that is not known."""
+        if self.facts.n_rows and self.facts.batch_size:
+            return math.ceil(self.facts.n_rows / self.facts.batch_size)
+        return 32.0
+
+    @cached_property
+    def update_ratio(self) -> np.ndarray:
+        """The update ratios after training began, (E, L): NaN before."""
+        ratios = self.layer("update_ratio").copy()
+        ratios[self.epochs < 1] = np.nan
+        return ratios
+
+    @property
+    def severity(self) -> float:
+        """How severe a condition is that keeps the network from learning."""
+        return float(np.clip(self.left if math.isfinite(self.left) else 1.0, 0.05, 1.0))
+
+
+# A condition returns a finding, None where it does not hold, or a string that says why that cannot be judged.
+Judgement = Finding | str | None
+
+_UNTRAINED = "no epoch of training"
+_NO_LAYERS = "no layers were measured"
+
+
+def _unknown(e: Evidence) -> str | None:
+    """Return why no condition of training can be judged, or None."""
+    if not len(e.losses) and not e.broken:
+        return _UNTRAINED
+    if not e.broken and not math.isfinite(e.left):
+        return "the training loss, or what a constant prediction would cost, is not known"
+    if not len(e.epochs):
+        return "nothing was measured"
+    return None if e.names else _NO_LAYERS
+
+
+def _narrower(e: Evidence, low: float, high: float, reason: str) -> tuple[Remedy, ...]:
+    """Return a range of learning rates relative to the trial's own, where that is known."""
+    rate = e.facts.learning_rate
+    if rate is None or not math.isfinite(rate) or rate <= 0:
+        return ()
+    return (Remedy({"learning_rate": (rate * low, rate * high)}, reason),)
+
+
+def _batch_normalization(e: Evidence) -> tuple[Remedy, ...]:
+    if e.facts.normalization:
+        return ()
+    reason = "batch normalisation keeps activations and gradients in range (Ioffe & Szegedy 2015)"
+    return (Remedy({"batch_normalization": "before"}, reason),)
+
+
+def _residual(e: Evidence) -> tuple[Remedy, ...]:
+    if e.facts.residual or len(e.names) < 4:
+        return ()
+    return (Remedy({"residual": True}, "shortcuts carry the gradient past the layers (He et al. 2016)"),)
+
+
+def _clipping(e: Evidence) -> tuple[Remedy, ...]:
+    if e.facts.clipnorm:
+        return ()
+    return (Remedy({"clipnorm": 1.0}, "clipping bounds the step whatever the gradient (Pascanu et al. 2013)"),)
+
+
+def _activation(e: Evidence, name: str, reason: str) -> tuple[Remedy, ...]:
+    return () if all(layer.activation == name for layer in e.facts.layers[:-1]) else (Remedy({"activation": name}, reason),)
+
+
+def _initializer(e: Evidence) -> tuple[Remedy, ...]:
+    """Return the initializer that keeps the variance of the network's activation."""
+    used = Counter(layer.activation for layer in e.facts.layers[:-1])
+    activation = min(used, key=lambda name: (-used[name], name)) if used else "linear"
+    name = "he_normal" if activation in RECTIFIERS else "lecun_normal" if activation == "selu" else "glorot_uniform"
+    edit = {"bias_initializer": "zeros"} | ({} if e.facts.kernel_initializer == name else {"kernel_initializer": name})
+    return (Remedy(dict(sorted(edit.items(), reverse=True)), f"it keeps the variance of a {activation} network's signal"),)
+
+
+_STANDARDIZE = Remedy({"inputs": "standardize"}, "put a StandardScaler before the network, in its pipeline")
+
+
+def non_finite(e: Evidence) -> Judgement:
+    """Weights, gradients, activations or the loss are NaN or infinite."""
+    if not len(e.losses) and not len(e.epochs):
+        return "nothing was measured"
+    if not e.broken:
+        return None
+    counts = np.nan_to_num(e.layer("non_finite"), nan=1.0)
+    total = np.nan_to_num(e.network("non_finite"), nan=1.0)
+    worst = float(total[-1]) if len(total) else 1.0
+    when = e.at(total > 0)
+    since = f" since epoch {when[0]}" if when else ""
+    return Finding(
+        condition="non_finite",
+        severity=1.0,
+        layers=e.where(counts > 0),
+        epochs=when,
+        measure="non_finite",
+        value=max(worst, 1.0),
+        threshold=0.0,
+        source="a number that is not finite ends training",
+        message=f"Weights, gradients, activations or the loss are NaN or infinite{since}.",
+        remedies=(*_narrower(e, 1 / 100, 1 / 5, "smaller steps do not overflow"), *_clipping(e)),
+    )
+
+
+def unscaled_inputs(e: Evidence) -> Judgement:
+    """The features are far from mean 0 and deviation 1, and training falls short."""
+    if reason := _unknown(e):
+        return reason
+    if not e.short:
+        return None
+    rms, offset, spread = (float(e.network(f"input_{name}")[0]) for name in ("rms", "offset", "spread"))
+    size = max(rms, 1 / rms) if rms > 0 else math.nan
+    ways = [
+        (offset / LIMITS.input_offset, "input_offset", offset, LIMITS.input_offset),
+        (spread / LIMITS.input_spread, "input_spread", spread, LIMITS.input_spread),
+        (size / LIMITS.input_rms, "input_rms", rms, LIMITS.input_rms if rms > 1 else 1 / LIMITS.input_rms),
+    ]
+    over = [way for way in ways if way[0] > 1]
+    if not over:
+        return None
+    _, measure, value, threshold = max(over, key=lambda way: way[0])
+    says = {
+        "input_offset": f"the features' means are {value:.3g} times their deviations",
+        "input_spread": f"the features' scales differ by {value:.2g} powers of ten (one standard deviation)",
+        "input_rms": f"the inputs' root mean square is {value:.3g} instead of about 1",
+    }
+    return Finding(
+        condition="unscaled_inputs",
+        severity=e.severity,
+        layers=e.names[:1],
+        epochs=(int(e.epochs[0]),),
+        measure=measure,
+        value=value,
+        threshold=float(threshold),
+        source=getattr(LIMITS, measure).source,
+        message=f"The inputs are not scaled: {says[measure]}, and {_left(e)}.",
+        remedies=(_STANDARDIZE,) + _batch_normalization(e),
+    )
+
+
+def _left(e: Evidence) -> str:
+    """Return in words how far training falls short."""
+    if e.broken:
+        return "training broke down"
+    return f"{e.left:.0%} of a constant prediction's loss is left"
+
+
+def poor_initialization(e: Evidence) -> Judgement:
+    """The initial weights are far from those that keep a signal's variance, or leave layers dead; falls short."""
+    if reason := _unknown(e):
+        return reason
+    if e.epochs[0] != 0:
+        return "the network was not measured before its first epoch"
+    if not e.short:
+        return None
+    wanted = np.array([math.sqrt(2) if layer.activation in RECTIFIERS else 1.0 for layer in e.facts.layers])
+    size = np.array([math.sqrt(layer.fan_in / max(layer.n_weights, 1)) for layer in e.facts.layers])
+    lookup = np.array([layer.kind == "Embedding" for layer in e.facts.layers])  # has no fan-in that adds up
+    gain = np.where(lookup, np.nan, e.layer("weight_norm")[0] * size / wanted)
+    far = np.abs(np.log(np.maximum(gain, 1e-30)))
+    dead = np.where(e.hidden, e.layer("dead_units")[0], np.nan)
+    off, none = far > math.log(LIMITS.gain), dead >= LIMITS.dead
+    off &= e.hidden | (len(e.names) == 1)
+    if off.any():
+        worst = int(np.nanargmax(np.where(off, far, np.nan)))
+        value, threshold = float(gain[worst]), float(LIMITS.gain if gain[worst] > 1 else 1 / LIMITS.gain)
+        measure, source = "weight_norm", LIMITS.gain.source
+        said = f"before training the weights of {e.names[worst]} are {value:.2g} times as large as recommended"
+    elif none.any():
+        worst = int(np.nanargmax(dead))
+        value, threshold, measure, source = float(dead[worst]), float(LIMITS.dead), "dead_units", LIMITS.dead.source
+        said = f"before training {value:.0%} of the units of {e.names[worst]} have no slope"
+    else:
+        return None
+    return Finding(
+        condition="poor_initialization",
+        severity=e.severity,
+        layers=e.where(off | none),
+        epochs=(0,),
+        measure=measure,
+        value=value,
+        threshold=threshold,
+        source=source,
+        message=f"The network starts badly: {said}, and {_left(e)}.",
+        remedies=_initializer(e) + _batch_normalization(e),
+    )
+
+
+def vanishing_gradients(e: Evidence) -> Judgement:
+    """The error fades on its way to the first layer, and training falls short."""
+    if reason := _unknown(e):
+        return reason
+    if len(e.names) < 3:
+        return None  # with one hidden layer there is no way on which an error could fade
+    if not e.short:
+        return None
+    error = e.layer("error_rms")
+    with np.errstate(all="ignore"):
+        ratio = error / error[:, -1:]
+    ratio[~(error[:, -1] > 0)] = np.nan
+    shown = (ratio < LIMITS.error_ratio) & e.hidden
+    shown[~shown[:, 0]] = False  # fading is measured at the first layer
+    if not shown.any() or np.mean(shown[:, 0]) < 0.5:
+        return None
+    value = float(np.nanmedian(ratio[:, 0]))
+    return Finding(
+        condition="vanishing_gradients",
+        severity=e.severity,
+        layers=e.where(shown),
+        epochs=e.at(shown),
+        measure="error_rms",
+        value=value,
+        threshold=float(LIMITS.error_ratio),
+        source=LIMITS.error_ratio.source,
+        message=f"The error that reaches {e.names[0]} is {value:.2g} times that of the output, and {_left(e)}.",
+        remedies=(
+            *_batch_normalization(e),
+            *_residual(e),
+            *_activation(e, "elu", "its slope is 1 for positive values, which does not shrink the error"),
+        ),
+    )
+
+
+def exploding_gradients(e: Evidence) -> Judgement:
+    """The gradient is so large that steps in its direction overshoot, and training falls short."""
+    if reason := _unknown(e):
+        return reason
+    if not e.short:
+        return None
+    norm = e.network("grad_norm")
+    shown = ~(norm <= LIMITS.gradient)
+    if e.facts.clipnorm or e.adaptive or not shown.any():
+        return None
+    finite = norm[np.isfinite(norm)]
+    value = float(finite.max()) if len(finite) and not shown[0] else float(norm[0])
+    layers = e.layer("grad_norm")
+    with np.errstate(all="ignore"):
+        large = ~(layers <= LIMITS.gradient) & shown[:, None]
+    return Finding(
+        condition="exploding_gradients",
+        severity=e.severity,
+        layers=e.where(large),
+        epochs=e.at(shown),
+        measure="grad_norm",
+        value=value,
+        threshold=float(LIMITS.gradient),
+        source=LIMITS.gradient.source,
+        message=f"The gradient's norm reaches {value:.3g}, and {_left(e)}.",
+        remedies=(*_clipping(e), *_narrower(e, 1 / 100, 1 / 5, "smaller steps bear larger gradients")),
+    )
+
+
+def saturated_units(e: Evidence) -> Judgement:
+    """Most activations of a hidden layer lie at their asymptotes, where there is no slope; training falls short."""
+    if reason := _unknown(e):
+        return reason
+    if not e.short:
+        return None
+    share = np.where(e.hidden, e.layer("saturation"), np.nan)
+    shown = share >= LIMITS.saturation
+    if not shown.any():
+        return None
+    value = float(np.nanmax(share))
+    return Finding(
+        condition="saturated_units",
+        severity=e.severity,
+        layers=e.where(shown),
+        epochs=e.at(shown),
+        measure="saturation",
+        value=value,
+        threshold=float(LIMITS.saturation),
+        source=LIMITS.saturation.source,
+        message=f"Up to {value:.0%} of a hidden layer's activations are saturated, where they hardly learn, "
+        f"and {_left(e)}.",
+        remedies=(
+            *_batch_normalization(e),
+            *_activation(e, "elu", "it does not saturate for positive values"),
+        ),
+    )
+
+
+def saturated_outputs(e: Evidence) -> Judgement:
+    """Outputs are saturated at the wrong end under squared error, where they hardly learn; training falls short."""
+    if reason := _unknown(e):
+        return reason
+    if "crossentropy" in e.facts.loss or not e.short:
+        return None  # cross-entropy cancels the slope of the output, so that wrong outputs learn fastest
+    wrong = e.network("output_wrong")
+    shown = wrong >= LIMITS.wrong
+    if not shown.any() or not shown[-1]:
+        return None
+    value = float(wrong[-1])
+    return Finding(
+        condition="saturated_outputs",
+        severity=e.severity,
+        layers=e.names[-1:],
+        epochs=e.at(shown),
+        measure="output_wrong",
+        value=value,
+        threshold=float(LIMITS.wrong),
+        source=LIMITS.wrong.source,
+        message=f"{value:.0%} of the outputs are saturated at the wrong end, where {e.facts.loss} has no slope, "
+        f"and {_left(e)}.",
+        remedies=(
+            Remedy(
+                {"loss": "auto", "output_activation": "auto"},
+                "with cross-entropy a wrong output learns the faster the more wrong it is (Nielsen, ch. 3)",
+            ),
+        ),
+    )
+
+
+def dead_units(e: Evidence) -> Judgement:
+    """Most units of a layer have no slope on any row, so that their weights cannot learn; training falls short."""
+    if reason := _unknown(e):
+        return reason
+    if not e.short:
+        return None
+    share = np.where(e.hidden, e.layer("dead_units"), np.nan)
+    shown = share >= LIMITS.dead
+    if not shown.any():
+        return None
+    value = float(np.nanmax(share))
+    return Finding(
+        condition="dead_units",
+        severity=e.severity,
+        layers=e.where(shown),
+        epochs=e.at(shown),
+        measure="dead_units",
+        value=value,
+        threshold=float(LIMITS.dead),
+        source=LIMITS.dead.source,
+        message=f"Up to {value:.0%} of a hidden layer's units are dead: no row gives them a gradient, and {_left(e)}.",
+        remedies=(
+            *_activation(e, "leaky_relu", "its slope is never 0 (Maas et al. 2013)"),
+            *_batch_normalization(e),
+            *(_narrower(e, 1 / 100, 1 / 5, "large steps push units out of reach of the data") if 0 not in e.at(shown) else ()),
+        ),
+    )
+
+
+def update_too_small(e: Evidence) -> Judgement:
+    """The weights have hardly moved although training falls short."""
+    if reason := _unknown(e):
+        return reason
+    ratio = e.update_ratio
+    if not np.isfinite(ratio).any():
+        return "no update was measured"
+    if not e.short or e.broken:
+        return None
+    rows = np.isfinite(ratio).any(axis=1)
+    typical = float(np.nanmax(np.median(np.nan_to_num(ratio[rows]), axis=0)))
+    travel = typical * self_updates(e)
+    if not travel < LIMITS.travel:
+        return None
+    return Finding(
+        condition="update_too_small",
+        severity=e.severity,
+        layers=e.where((ratio * self_updates(e) < LIMITS.travel)),
+        epochs=e.at(rows),
+        measure="update_ratio",
+        value=typical,
+        threshold=float(LIMITS.travel / self_updates(e)),
+        source=LIMITS.travel.source,
+        message=f"An update changes the weights by {typical:.1g} of themselves, too little for {self_updates(e):.0f} updates, "
+        f"and {_left(e)}.",
+        remedies=_narrower(e, 5, 100, "larger steps reach a low loss within the same number of updates"),
+    )
+
+
+def self_updates(e: Evidence) -> float:
+    """Return how many updates there were."""
+    return max(e.updates * len(e.losses), 1.0)
+
+
+def update_too_large(e: Evidence) -> Judgement:
+    """Updates are large beside the weights, the loss rises, and training falls short."""
+    if reason := _unknown(e):
+        return reason
+    ratio = e.update_ratio
+    if not e.short:
+        return None
+    large = ~(ratio <= LIMITS.update_high) & ~np.isnan(ratio)
+    rises, share, peak = _rises(e)
+    unsteady = e.broken or peak > LIMITS.jump or (rises > LIMITS.rises and share > LIMITS.rise_share)
+    if not unsteady or not (large.any() or e.broken):
+        return None
+    finite = ratio[np.isfinite(ratio)]
+    value = float(finite.max()) if len(finite) else math.inf
+    return Finding(
+        condition="update_too_large",
+        severity=e.severity,
+        layers=e.where(large),
+        epochs=e.at(large),
+        measure="update_ratio",
+        value=value,
+        threshold=float(LIMITS.update_high),
+        source=LIMITS.update_high.source,
+        message=f"An update changes the weights by up to {value:.2g} of themselves, the loss does not settle, "
+        f"and {_left(e)}.",
+        remedies=(*_narrower(e, 1 / 100, 1 / 5, "smaller steps settle"), *_clipping(e)),
+    )
+
+
+def _rises(e: Evidence) -> tuple[float, float, float]:
+    """Return the sum of the loss's rises relative to the baseline, its share of all movement, and the relative peak."""
+    losses = e.losses[np.isfinite(e.losses)] / e.baseline
+    if len(losses) < 3:
+        return 0.0, 0.0, float(losses.max()) if len(losses) else math.nan
+    steps = np.diff(losses)
+    up = float(steps[steps > 0].sum())
+    return up, up / max(float(np.abs(steps).sum()), 1e-12), float(losses.max())
+
+
+def oscillating_loss(e: Evidence) -> Judgement:
+    """The training loss goes up and down instead of falling."""
+    if reason := _unknown(e):
+        return reason
+    if np.isfinite(e.losses).sum() < 4:
+        return "fewer than four epochs of training"
+    rises, share, _ = _rises(e)
+    if not (rises > LIMITS.rises and share > LIMITS.rise_share) or not e.short:
+        return None
+    return Finding(
+        condition="oscillating_loss",
+        severity=e.severity,
+        layers=(),
+        epochs=tuple(int(i) + 2 for i in np.flatnonzero(np.diff(e.losses) > 0)),
+        measure="loss",
+        value=rises,
+        threshold=float(LIMITS.rises),
+        source=LIMITS.rises.source,
+        message=f"The training loss rose by {rises:.2g} of a constant prediction's in all, {share:.0%} of its movement, "
+        f"and {_left(e)}.",
+        remedies=_narrower(e, 1 / 100, 1 / 5, "smaller steps settle"),
+    )
+
+
+def stalled_loss(e: Evidence) -> Judgement:
+    """At the end the network is no better than a constant prediction."""
+    if not len(e.losses) and not e.broken:
+        return _UNTRAINED
+    if not e.broken and not math.isfinite(e.left):
+        return "the training loss, or what a constant prediction would cost, is not known"
+    if not e.left >= LIMITS.stalled:
+        return None
+    return Finding(
+        condition="stalled_loss",
+        severity=e.severity,
+        layers=(),
+        epochs=tuple(int(i) for i in e.epochs[e.epochs > 0]),
+        measure="loss",
+        value=e.left,
+        threshold=float(LIMITS.stalled),
+        source=LIMITS.stalled.source,
+        message=f"The network learned nothing: {_left(e)}.",
+        remedies=(),
+    )
+
+
+def overfitting(e: Evidence) -> Judgement:
+    """The loss on held-out rows rises while the training loss falls."""
+    name, series = e.held_out
+    if not name:
+        return "no loss on held-out rows"
+    if e.broken or len(series) < 4 or len(e.losses) < len(series) or not math.isfinite(e.baseline):
+        return None if e.broken else "fewer than four epochs of training"
+    best = int(np.nanargmin(np.where(np.isfinite(series), series, np.inf)))
+    end = float(np.median(series[-3:]))
+    rise = (end - float(series[best])) / e.baseline
+    falling = float(np.median(e.losses[-3:])) < float(e.losses[best])
+    if not rise > LIMITS.overfit or not falling:
+        return None
+    possible = max(1 - float(series[best]) / e.baseline, 0.0)
+    return Finding(
+        condition="overfitting",
+        severity=float(np.clip(rise / max(possible, rise), 0.05, 1.0)),
+        layers=(),
+        epochs=tuple(range(best + 2, len(series) + 1)),
+        measure=name,
+        value=rise,
+        threshold=float(LIMITS.overfit),
+        source=LIMITS.overfit.source,
+        message=f"Since epoch {best + 1} the held-out loss has risen from {series[best]:.3g} to {end:.3g} while the "
+        f"training loss fell to {np.median(e.losses[-3:]):.3g}.",
+        remedies=(
+            Remedy({"early_stopping": True}, f"the held-out loss was lowest after epoch {best + 1}"),
+            Remedy({"dropout": 0.3}, "dropout hinders units from learning rows by heart (Srivastava et al. 2014)"),
+        ),
+    )
+
+
+#: One function for each of `CONDITIONS`.
+JUDGES: Mapping[str, Callable[[Evidence], Judgement]] = {
+    "vanishing_gradients": vanishing_gradients,
+    "exploding_gradients": exploding_gradients,
+    "saturated_units": saturated_units,
+    "saturated_outputs": saturated_outputs,
+    "dead_units": dead_units,
+    "non_finite": non_finite,
+    "update_too_small": update_too_small,
+    "update_too_large": update_too_large,
+    "oscillating_loss": oscillating_loss,
+    "stalled_loss": stalled_loss,
+    "poor_initialization": poor_initialization,
+    "unscaled_inputs": unscaled_inputs,
+    "overfitting": overfitting,
+}
+
+
+def judge(measurements: Sequence[Measurements]) -> HealthReport:
+    """Diagnose one trial.
+
+    Parameters
+    ----------
+    measurements : sequence of Measurements
+        One for each fold or seed, in any order.
+
+    Returns
+    -------
+    HealthReport
+        A condition is found when more than half of the folds in which it can be judged show it; its numbers are
+        those of the fold of median severity.
+    """
+    evidence = [Evidence(measured) for measured in measurements]
+    notes = [note for measured in measurements for note in measured.facts.notes]
+    found: dict[str, Finding] = {}
+    for condition in CONDITIONS:
+        with np.errstate(all="ignore"):
+            judgements = [JUDGES[condition](e) for e in evidence]
+        reasons = [judgement for judgement in judgements if isinstance(judgement, str)]
+        if len(reasons) == len(judgements):
+            notes += [f"{condition} was not judged: {reason}" for reason in reasons or ["there are no measurements"]]
+            continue
+        shown = [judgement for judgement in judgements if isinstance(judgement, Finding)]
+        n_judged = len(judgements) - len(reasons)
+        if 2 * len(shown) > n_judged:
+            # A whole finding of one fold, so that its numbers fit together; sorted, so that folds may come in any order.
+            shown.sort(key=lambda finding: (finding.severity, finding.message, finding.epochs, finding.layers))
+            found[condition] = replace(shown[len(shown) // 2], folds=len(shown), n_folds=n_judged)
+    findings = _explained(found)
+    order = {condition: i for i, condition in enumerate(_BY_DEPTH)}
+    findings.sort(key=lambda f: (f.consequence_of is not None, -f.severity * f.folds / f.n_folds, order[f.condition]))
+    return HealthReport(tuple(findings), tuple(sorted(set(notes))), tuple(measurements))
+
+
+#: Among equally severe causes the one that explains most comes first.
+_BY_DEPTH = sorted(CONDITIONS, key=lambda c: (len(CAUSES.get(c, ())), CONDITIONS.index(c)))
+
+
+def _explained(found: Mapping[str, Finding]) -> list[Finding]:
+    """Return the findings with their causes: the first of `CAUSES` that was found and does not come later."""
+
+    def first(finding: Finding) -> float:
+        return min(finding.epochs, default=math.inf)
+
+    explained = []
+    for condition, finding in found.items():
+        causes = (found[c] for c in CAUSES.get(condition, ()) if c in found)
+        cause = next((c for c in causes if first(c) <= first(finding)), None)
+        explained.append(replace(finding, consequence_of=cause.condition if cause else None))
+    return explained
+
+
+def fatal(measurements: Sequence[Measurements]) -> str | None:
+    """Return why a trial in training will not recover, or None.
+
+    Parameters
+    ----------
+    measurements : sequence of Measurements
+        One for each fold or seed.
+
+    Returns
+    -------
+    str or None
+        One line, when all folds suffer from the same condition from which training does not recover. A false alarm
+        would discard a good trial, so doubt counts as health.
+    """
+    with np.errstate(all="ignore"):
+        by_fold = [_fatal(Evidence(measured)) for measured in measurements]
+    for reason in by_fold[0] if by_fold else ():
+        if all(reason in reasons for reasons in by_fold):
+            return reason
+    return None
+
+
+def _fatal(e: Evidence) -> list[str]:
+    """Return all reasons why one fold will not recover."""
+    if e.broken:
+        return ["non_finite: weights, gradients, activations or the loss are NaN or infinite"]
+    reasons = []
+    losses, trained = e.losses, e.epochs >= 1
+    if len(losses) < 2 or trained.sum() < 2 or not math.isfinite(e.baseline):
+        return []
+    if losses[-1] >= losses[-2] > LIMITS.blown_up * e.baseline and losses[-1] > e.start:
+        reasons.append(f"exploding_gradients: the loss is over {LIMITS.blown_up:g} times a constant prediction's and rises")
+    nothing = bool(np.all(losses[-2:] >= LIMITS.nothing * e.baseline)) and not e.accuracy >= LIMITS.accurate
+    if not nothing or not e.hidden.any():
+        return reasons
+    last = np.flatnonzero(trained)[-2:]
+    if np.all(e.layer("grad_rms")[last, 0] == 0):
+        reasons.append(f"vanishing_gradients: no gradient reaches {e.names[0]}")
+    elif np.all(e.layer("update_ratio")[last, 0] < LIMITS.no_update):
+        reasons.append(f"vanishing_gradients: updates of {e.names[0]} are below the resolution of float32")
+    dead = (e.layer("dead_units")[last] >= 1).all(axis=0) & e.hidden
+    if dead.any() and not e.facts.residual:
+        reasons.append("dead_units: all units of a layer are dead")
+    return reasons
