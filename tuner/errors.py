@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tuner.health.report import HealthReport
 
 
 class TunerError(Exception):
@@ -27,12 +31,15 @@ class NonFiniteLossError(TunerError, ArithmeticError):
         The epoch, counted from 1, in which it happened.
     history : mapping of str to sequence of float
         The per-epoch series up to and including that epoch.
+    health : HealthReport, optional
+        What was measured until then.
     """
 
-    def __init__(self, epoch: int, history: Mapping[str, Sequence[float]]):
-        super().__init__(epoch, history)
+    def __init__(self, epoch: int, history: Mapping[str, Sequence[float]], health: HealthReport | None = None):
+        super().__init__(epoch, history, health)
         self.epoch = epoch
         self.history = history
+        self.health = health
 
     def __str__(self) -> str:
         return (

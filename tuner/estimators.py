@@ -27,6 +27,8 @@ from tuner.engine import engine_for
 from tuner.engine.base import Lane, LaneState, OnEpoch, Part, TrainedLane
 from tuner.engine.compilation import make_optimizer, optimizer_config
 from tuner.errors import DataError, HyperparameterError, NonFiniteLossError, did_you_mean
+from tuner.health.diagnosis import judge
+from tuner.health.report import HealthReport
 
 # What the weights were made for: these cannot change while training goes on from them.
 _NETWORK_PARAMETERS = (
@@ -222,7 +224,7 @@ class KerasEstimator(BaseEstimator):
         """
         state = None
         if self.warm_start and self.__sklearn_is_fitted__():
-            state = LaneState(self.model_, self._epoch, self.history_)
+            state = LaneState(self.model_, self._epoch, self.history_, health=self._measurements)
         return self._lane(X, y, sample_weight, reset=True, state=state, epochs=self.epochs, test=(X_test, y_test))
 
     def _lane(
@@ -294,10 +296,15 @@ class KerasEstimator(BaseEstimator):
         NonFiniteLossError
         """
         self._follow = None
+        self._measurements = trained.health
         if trained.non_finite:
             # Weights that were trained on in place are lost: nothing must predict with them.
             self.__dict__.pop("_trained", None)
-            raise NonFiniteLossError(epoch=len(trained.history["loss"]), history=trained.history)
+            raise NonFiniteLossError(
+                epoch=len(trained.history["loss"]),
+                history=trained.history,
+                health=None if trained.health is None else judge([trained.health]),
+            )
         self._trained = trained
         self.history_ = trained.history
         self.n_iter_ = len(trained.history["loss"])
@@ -313,6 +320,15 @@ class KerasEstimator(BaseEstimator):
             raise AttributeError(f"this {type(self).__name__} has no model_ yet: call fit first.")
         return self._trained.model
 
+    @property
+    def health_(self) -> HealthReport:
+        """What the measures of gradients, activations and updates say about the training."""
+        if "_measurements" not in vars(self):
+            raise AttributeError(f"this {type(self).__name__} has no health_ yet: call fit first.")
+        if self._measurements is None:
+            raise AttributeError(f"this {type(self).__name__} was fitted with health=False and has no health_.")
+        return judge([self._measurements])
+
     def _state(self) -> LaneState | None:
         if not self.__sklearn_is_fitted__():
             return None
@@ -323,6 +339,7 @@ class KerasEstimator(BaseEstimator):
             self.history_,
             keep_optimizer=unchanged and bool(self.model_.compiled),
             optimizer_values=self._optimizer_values if unchanged else None,
+            health=self._measurements,
         )
 
     def _check_goes_on(self, X: Any, y: Any, classes: Any) -> None:
@@ -561,6 +578,8 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     ----------
     model_ : keras.Model
         The trained network.
+    health_ : HealthReport
+        What was measured in training, and what was wrong with it; also of a fit that ended in `NonFiniteLossError`.
     history_ : dict of str to list of float
         ``loss`` and ``accuracy`` after each epoch, and ``val_...`` with early stopping.
     n_iter_ : int
@@ -823,6 +842,8 @@ dtype, health, engine
     ----------
     model_ : keras.Model
         The trained network.
+    health_ : HealthReport
+        What was measured in training, and what was wrong with it; also of a fit that ended in `NonFiniteLossError`.
     history_ : dict of str to list of float
         ``loss`` and ``mean_absolute_error`` after each epoch, and ``val_...`` with early stopping.
     n_iter_ : int

@@ -54,7 +54,12 @@ def _name(identifier: Any) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", identifier).lower()
 
 
-def _loss_name(loss: Any) -> str:
+def activation_name(activation: Any) -> str:
+    """Return the name of an activation as Keras calls the function, whichever of its names was given."""
+    return _name(keras.activations.get(activation))
+
+
+def loss_name(loss: Any) -> str:
     """Return the name of a loss as Keras calls the function, whichever of its names or classes was given."""
     found = loss if callable(loss) else keras.losses.get(loss)
     return _name(getattr(found, "fn", found))
@@ -122,7 +127,7 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
                 f"loss='auto' does not know what to pair with output_activation={activation!r} for a {task} target: "
                 "name the loss, or use softmax, sigmoid or linear."
             )
-    kind = _loss_name(loss)
+    kind = loss_name(loss)
     config: Mapping[str, Any] = loss.get_config() if hasattr(loss, "get_config") else {}
     logits = bool(config.get("from_logits", False))
     if activation == "auto":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_WEIGHTS, _ORDER, _MASK, _SPLIT = range(4)
+_WEIGHTS, _ORDER, _MASK, _SPLIT, _PROBE = range(5)
 
 
 def _draw(seed: int, *key: int) -> int:
@@ -30,6 +30,12 @@ def mask_seed(seed: int, layer: int, epoch: int) -> int:
 def split_seed(seed: int) -> int:
     """Return the seed of the split that early stopping watches."""
     return _draw(seed, _SPLIT)
+
+
+def probe_rows(seed: int, n_samples: int, n_rows: int) -> np.ndarray:
+    """Return which samples (n_rows,) health is measured on; where there are fewer, some come more than once."""
+    order = np.random.Generator(np.random.PCG64(_draw(seed, _PROBE))).permutation(n_samples)
+    return np.resize(order[:n_rows], n_rows)
 
 
 def batch_order(seed: int, epoch: int, n_samples: int) -> np.ndarray:

@@ -102,6 +102,8 @@ class LaneState:
         Whether the model is compiled and goes on with its optimizer as it is.
     optimizer_values : sequence of array, optional
         The values of the optimizer's variables for a model that is not compiled (it was pickled).
+    health : Measurements, optional
+        What was measured so far, which the lane continues.
     """
 
     model: keras.Model
@@ -109,6 +111,7 @@ class LaneState:
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     keep_optimizer: bool = False
     optimizer_values: Sequence[np.ndarray] | None = None
+    health: Measurements | None = None
 
 
 @dataclass(frozen=True)

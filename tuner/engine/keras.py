@@ -16,8 +16,12 @@ import numpy as np
 
 from tuner import network, seeds
 from tuner.backend import expected_tracing, keras
+from tuner.backend import tensorflow as tf
 from tuner.engine.base import Crew, EarlyStopper, Engine, Lane, OnEpoch, Part, TrainedLane, record
 from tuner.engine.compilation import compile_model, make_loss, make_metric, set_optimizer_values
+from tuner.engine.health import measurements_of, probe_of
+from tuner.health.measurements import Measurements
+from tuner.health.measures import Probe, measure_model
 
 
 class KerasEngine(Engine):
@@ -45,7 +49,6 @@ class KerasCrew(Crew):
         self.last_epoch = self.epoch + lane.epochs
         self.history = lane.first_history
         self.histories = [self.history]
-        self.health = [None]
         with network.precision(hyperparameters["dtype"]):
             if lane.state:
                 self.model = lane.state.model
@@ -55,6 +58,7 @@ class KerasCrew(Crew):
                 compile_model(self.model, hyperparameters, lane.task, lane.output, lane.steps)
                 if lane.state and lane.state.optimizer_values is not None:
                     set_optimizer_values(self.model, lane.state.optimizer_values)
+            self.health = [self._watched() if hyperparameters["health"] else None]
         self.stopper = EarlyStopper(hyperparameters["n_iter_no_change"], hyperparameters["tol"])
         self.best_weights: list[np.ndarray] | None = None
         self.callbacks = keras.callbacks.CallbackList(
@@ -66,6 +70,34 @@ class KerasCrew(Crew):
         )
         self.model.stop_training = False
         self.callbacks.on_train_begin()
+
+    def _watched(self) -> Measurements:
+        """Begin to measure health."""
+        lane = self.lane
+        rows = probe_of(lane)
+        self._probe = Probe(self.model, np.zeros((1, *lane.train.X.shape[1:]), self.hyperparameters["dtype"]))
+        self._probe_rows = network.as_dense(rows.features()), rows.y, rows.sample_weight
+        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
+        self._masks = [(v, tf.constant([seeds.mask_seed(lane.seed, i, 0), 0], v.dtype)) for i, v in enumerate(states)]
+        self._before = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
+        health = measurements_of(lane, self._probe, self.history)
+        if self.epoch not in health.epochs:
+            self._measure(health)
+        return health
+
+    def _measure(self, health: Measurements) -> None:
+        X, y, weight = self._probe_rows
+        loss = make_loss(self.lane.output.loss, self.hyperparameters["dtype"])
+        measured = measure_model(
+            self._probe,
+            tf.constant(X),
+            tf.constant(y),
+            lambda outputs: tf.add_n([loss(y, outputs, weight), *self.model.losses]),
+            self._before,
+            layers=health.facts.layers,
+            masks=self._masks,
+        )
+        health.add(self.epoch, *measured)
 
     def train_epoch(self) -> None:
         """Train for an epoch, measure the other parts, and stop if this was the last."""
@@ -82,6 +114,9 @@ class KerasCrew(Crew):
         record(self.history, logs)
         self.callbacks.on_epoch_end(epoch, dict(logs))
         self.epoch += 1
+        if self.health[0] is not None:
+            with network.precision(self.hyperparameters["dtype"]):
+                self._measure(self.health[0])
         self.non_finite = not (math.isfinite(logs["loss"]) and math.isfinite(logs.get("val_loss", 0.0)))
         improving = lane.validation is None or self._watch(logs["val_loss"])
         if self.non_finite or not improving or self.epoch == self.last_epoch or self.model.stop_training:
@@ -96,6 +131,8 @@ class KerasCrew(Crew):
             rows = order[start : start + batch_size]
             weights = None if part.sample_weight is None else part.sample_weight[rows]
             self.callbacks.on_train_batch_begin(step)
+            if self.hyperparameters["health"]:
+                self._before = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
             logs = self.model.train_on_batch(
                 network.as_dense(part.features(rows)), part.y[rows], weights, return_dict=True
             )
@@ -152,4 +189,4 @@ class KerasCrew(Crew):
     def results(self) -> list[TrainedLane]:
         """Return the trained lane."""
         model = self.model
-        return [TrainedLane(lambda: model, self.history, self.epoch, self.non_finite)]
+        return [TrainedLane(lambda: model, self.history, self.epoch, self.non_finite, health=self.health[0])]

@@ -15,7 +15,10 @@ Notations
 - ``X``: (R, ...), all tables one below the other; a lane's part has ``rows``: (L, n), their numbers in X; ``y``:
   (L, n, k); ``weight``: (L, n); ``count``: (L,), how many of the n are real, the others are padding
 - ``order``: (L, S * B), the positions in the part which the batches visit one after the other
-- ``steps``: (L,), how many updates each lane makes; a lane that has stopped makes none, and stays as it is
+- ``steps``: (L,), how many updates each lane makes; a lane that has stopped makes none, and stays as it is. All lanes
+  make their last update together: the batches and rates of one that makes fewer begin later
+- ``probe``: ``rows``, ``y`` and ``weight`` of P rows as in a part, ``mask_seeds`` (L, D), and ``low`` and ``high`` as
+  `tuner.health.measures` has them; empty where health is not measured
 """
 
 from __future__ import annotations
@@ -27,7 +30,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -40,6 +42,7 @@ from tuner.backend import tensorflow as tf
 from tuner.engine.base import Lane
 from tuner.engine.compilation import LANE_NUMBERS, make_loss, metric_function, optimizer_config
 from tuner.engine.vectorizing import VectorizedLayers
+from tuner.health.measures import PROBE_ROWS, Probe
 from tuner.hyperparameters import NETWORK, widths
 
 #: How many programs are kept. A program of a small network holds 9 MB.
@@ -187,6 +190,8 @@ class Shape:
     batch_size : int
     padded : bool
         Whether any lane's last batch may not be full.
+    probe : int
+        The rows on which health is measured, 0 if it is not.
     """
 
     lanes: int
@@ -195,6 +200,7 @@ class Shape:
     parts: tuple[tuple[str, int], ...]
     batch_size: int
     padded: bool
+    probe: int
 
     @classmethod
     def of(cls, lanes: Sequence[Lane], rows: int) -> Shape:
@@ -212,6 +218,7 @@ class Shape:
             parts=tuple(sorted(lengths.items())),
             batch_size=batch_size,
             padded=any(len(lane.train) % batch_size for lane in lanes),
+            probe=PROBE_ROWS if lanes[0].hyperparameters["health"] else 0,
         )
 
     def holds(self, other: Shape) -> bool:
@@ -221,6 +228,7 @@ class Shape:
             other.lanes <= self.lanes <= 2 * other.lanes
             and other.batch_size == self.batch_size
             and other.padded <= self.padded
+            and other.probe == self.probe
             and mine.keys() == theirs.keys()
             and all(theirs[name] <= mine[name] <= 2 * theirs[name] for name in mine)
             and all(getattr(other, n) <= getattr(self, n) <= 2 * getattr(other, n) for n in ("rows", "train"))
@@ -259,6 +267,7 @@ class Arguments:
     mask_seeds: Any
     steps: Any
     parts: dict[str, dict[str, Any]]
+    probe: dict[str, Any]
 
 
 class Program:
@@ -299,12 +308,15 @@ class Program:
         self._check_loss(lane)
         if values["model"] is not None:
             self._check_rows_are_independent(lane)
+        self.probe: Probe | None = None
+        if shape.probe:
+            self.probe = Probe(self.template, np.zeros((1, *lane.train.X.shape[1:]), self.dtype))
         self._epoch = tf.function(self._train_epoch, jit_compile=compiled, autograph=False)
         self._forward = tf.function(self._infer, autograph=False, reduce_retracing=True)
         self._compiled = compiled
         self._made = False
 
-    def epoch(self, variables: Any, arguments: Arguments) -> tuple[Any, dict[str, np.ndarray]]:
+    def epoch(self, variables: Any, arguments: Arguments) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Train every lane for an epoch.
 
         Returns
@@ -312,10 +324,17 @@ class Program:
         variables : as given
         measured : dict of str to array of shape (L, 2)
             Loss and metric of the training part (``""``) and of the others, by their prefix.
+        health : dict of str to array of shape (L, ...)
+            What `Probe.finish` makes the measures of; empty if health is not measured.
         """
         with network.precision(self.dtype):
-            variables, measured = self._epoch(variables, vars(arguments))
-        return variables, {name: values.numpy() for name, values in measured.items()}
+            variables, measured, health = self._epoch(variables, vars(arguments))
+        return variables, _as_arrays(measured), _as_arrays(health)
+
+    def idle(self, arguments: Arguments) -> Arguments:
+        """Return arguments with which an epoch changes nothing, and only health is measured."""
+        parts = {name: {**part, "count": tf.zeros_like(part["count"])} for name, part in arguments.parts.items()}
+        return replace(arguments, steps=tf.zeros_like(arguments.steps), parts=parts)
 
     def outputs(self, trainable: Sequence[Any], state: Sequence[Any], lane: int, X: Any) -> np.ndarray:
         """Return the outputs (n, k) of one lane for any number of rows, given the variables of all."""
@@ -342,7 +361,7 @@ class Program:
         if self._made:
             return
         start = time.perf_counter()
-        idle = replace(arguments, steps=tf.zeros_like(arguments.steps))
+        idle = self.idle(arguments)
         with network.precision(self.dtype):
             if self._compiled:
                 self._epoch(variables, vars(idle))
@@ -358,38 +377,65 @@ class Program:
         statistics.traced += 1
         size, lanes = self.shape.batch_size, self.shape.lanes
         train = given["train"]
+        last = tf.reduce_max(given["steps"])
 
         def body(step: Any, variables: Any, sums: Any) -> Any:
+            own = step - (last - given["steps"])  # the lane's own count; it is below 0 before the lane begins
             positions = tf.slice(given["order"], [0, step * size], [lanes, size])
-            real = step * size + tf.range(size) < train["count"][:, None]
+            real = own[:, None] * size + tf.range(size) < train["count"][:, None]
             batch = {
                 "X": tf.gather(given["X"], tf.gather(train["rows"], positions, batch_dims=1)),
                 "y": tf.gather(train["y"], positions, batch_dims=1),
                 "weight": tf.gather(train["weight"], positions, batch_dims=1) * tf.cast(real, self.dtype),
                 "real": tf.cast(real, self.dtype),
                 "rate": given["rates"][:, step],
-                "on": step < given["steps"],
+                "step": own,
+                "on": own >= 0,
                 **{name: given[name] for name in ("numbers", "dropout", "mask_seeds")},
             }
-            variables, added = _over_lanes(partial(self._update, step), (variables, batch))
+            variables, added = _over_lanes(self._update, (variables, batch))
             return step + 1, variables, sums + added
 
-        last = tf.reduce_max(given["steps"])
-        sums = tf.zeros((lanes, 4), self.dtype)
-        _, variables, sums = tf.while_loop(lambda step, *_: step < last, body, (0, variables, sums))
+        def phase(i: Any, variables: Any, before: Any, sums: Any) -> Any:
+            # All updates but the last, then the last one: the weights in between are kept at no cost to each step.
+            before = variables[0]
+            first, end = tf.where(i == 0, 0, tf.maximum(last - 1, 0)), tf.where(i == 0, last - 1, last)
+            _, variables, sums = tf.while_loop(lambda step, *_: step < end, body, (first, variables, sums))
+            return i + 1, variables, before, sums
+
+        start = (0, variables, variables[0], tf.zeros((lanes, 4), self.dtype))
+        _, variables, before, sums = tf.while_loop(lambda i, *_: i < 2, phase, start)
         measured = {"": tf.math.divide_no_nan(sums[:, 0::2], sums[:, 1::2])}
         for prefix, part in given["parts"].items():
             measured[prefix] = self._measure(variables, given["X"], part)
-        return variables, measured
+        health: dict[str, Any] = {}
+        if self.probe is not None:
+            probe = {**given["probe"], "X": tf.gather(given["X"], given["probe"]["rows"]), "dropout": given["dropout"]}
+            observed = _over_lanes(self._observe, (variables[:2], probe))
+            health = self.probe.reduce(observed, variables[0], before, probe["low"], probe["high"])
+        return variables, measured, health
 
-    def _update(self, step: Any, given: Any) -> Any:
+    def _observe(self, given: Any) -> Any:
+        """Pass the probe through one lane."""
+        (trainable, state), batch = given
+        assert self.probe is not None
+        layers = self.layers.given(rates=batch["dropout"], seeds=batch["mask_seeds"], step=tf.constant(0))
+
+        def forward() -> tuple[Any, Any]:
+            with layers:
+                outputs, _, losses = self._call(trainable, state, batch["X"], training=True)
+                return outputs, tf.add_n([self.loss(batch["y"], outputs, batch["weight"]), *losses])
+
+        return self.probe.observe(trainable, forward, batch["y"])
+
+    def _update(self, given: Any) -> Any:
         """Make one update of one lane; return its variables, and what it adds to the sums of its epoch."""
         (trainable, state, slots), batch = given
         layers = self.layers.given(
             valid=batch["real"] if self.shape.padded else None,
             rates=batch["dropout"],
             seeds=batch["mask_seeds"],
-            step=step,
+            step=batch["step"],
         )
         with tf.GradientTape() as tape, layers:
             tape.watch(trainable)
@@ -510,6 +556,10 @@ class Program:
                 results.append([outputs[:3], *new_state, *losses])
         if not all(np.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in zip(*results, strict=True)):
             raise NotImplementedError("the rows of a batch act on each other in a way that is not batch normalisation")
+
+
+def _as_arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: values.numpy() for name, values in tensors.items()}
 
 
 def _over_lanes(function: Callable[[Any], Any], stacked: Any) -> Any:

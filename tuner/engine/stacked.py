@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from tuner.backend import keras
 from tuner.backend import tensorflow as tf
 from tuner.engine.base import Crew, EarlyStopper, Engine, Lane, Part, TrainedLane, record
 from tuner.engine.compilation import compile_model, learning_rates, optimizer_config, set_optimizer_values
+from tuner.engine.health import measurements_of, probe_of
 from tuner.engine.keras import KerasCrew
 from tuner.engine.program import Arguments, Program, Shape, discard, measured_rows, program_for, roomy, structure_of
 from tuner.errors import HyperparameterError, TunerError
@@ -166,7 +167,6 @@ class StackedCrew(Crew):
         self.epochs = [lane.state.epoch if lane.state else 0 for lane in lanes]
         self.last_epochs = [epoch + lane.epochs for epoch, lane in zip(self.epochs, lanes, strict=True)]
         self.histories = [lane.first_history for lane in lanes]
-        self.health = [None] * len(lanes)
         self.stoppers = [
             EarlyStopper(lane.hyperparameters["n_iter_no_change"], lane.hyperparameters["tol"]) for lane in lanes
         ]
@@ -179,21 +179,47 @@ class StackedCrew(Crew):
         self._optimizers = [_OptimizerState.of(lane, program) for lane in lanes]
         self.variables = self._first_variables()
         self.best: list[Any] | None = None
+        self.health = [
+            None if program.probe is None else measurements_of(lane, program.probe, history)
+            for lane, history in zip(lanes, self.histories, strict=True)
+        ]
         self.arguments = self._arguments(tables)
         try:
             program.make(self.variables, self.arguments)
         except Exception:
             discard(program)
             raise
+        self._measure_start()
+
+    def _measure_start(self) -> None:
+        """Measure health before the first epoch, but for lanes whose last epoch has been measured."""
+        waiting = [
+            i for i, health in enumerate(self.health) if health is not None and self.epochs[i] not in health.epochs
+        ]
+        if waiting:
+            _, _, health = self.program.epoch(self.variables, self.program.idle(self.arguments))
+            self._note(waiting, health)
+
+    def _note(self, indices: Sequence[int], sums: Mapping[str, np.ndarray]) -> None:
+        """Keep what was measured of the health of some lanes."""
+        if self.program.probe is None:
+            return
+        own = [health.facts.layers for health in self.health if health is not None]
+        own += [own[0]] * (self.width - len(own))
+        measured = self.program.probe.finish(sums, own)
+        for i in indices:
+            health = self.health[i]
+            assert health is not None
+            health.add(self.epochs[i], *measured[i])
 
     # -- training --------------------------------------------------------------------------------------------------
 
     def train_epoch(self) -> None:
         """Train every active lane for an epoch; a lane that has reached its end stops."""
         arguments = replace(self.arguments, **self._of_epoch(self.active.__getitem__))
-        self.variables, measured = self.program.epoch(self.variables, arguments)
+        self.variables, measured, health = self.program.epoch(self.variables, arguments)
         lowest = np.zeros(self.width, dtype=bool)
-        ending = []
+        ending, trained = [], []
         for i, lane in enumerate(self.lanes):
             if not self.active[i]:
                 continue
@@ -204,12 +230,14 @@ class StackedCrew(Crew):
                 logs |= {f"{start}loss": loss, f"{start}{self.program.metric_name}": metric}
             record(self.histories[i], logs)
             self.epochs[i] += 1
+            trained.append(i)
             self.non_finite[i] = not (math.isfinite(logs["loss"]) and math.isfinite(logs.get("val_loss", 0.0)))
             enough = False
             if lane.validation is not None:
                 lowest[i], enough = self.stoppers[i].update(logs["val_loss"])
             if self.non_finite[i] or enough or self.epochs[i] == self.last_epochs[i]:
                 ending.append(i)
+        self._note(trained, health)
         if lowest.any():
             self._keep(lowest)
         for i in ending:
@@ -286,7 +314,24 @@ class StackedCrew(Crew):
             numbers={name: self._stack(values) for name, values in numbers.items()},
             dropout=self._stack(rates),
             parts=parts,
+            probe=self._probe(tables) if shape.probe else {},
         )
+
+    def _probe(self, tables: _Tables) -> dict[str, Any]:
+        """Return the rows on which health is measured."""
+        parts = [probe_of(lane) for lane in self.lanes]
+        n = self.program.layers.n_dropouts
+        masks = [np.array([seeds.mask_seed(lane.seed, i, 0) for i in range(n)], np.int32) for lane in self.lanes]
+        part = self._part(parts, tables, self.program.shape.probe)
+        assert self.program.probe is not None
+        bounds = [self.program.probe.bounds(health.facts.layers) for health in self.health if health is not None]
+        low, high = (
+            self._stack([np.asarray(own, self.program.dtype) for own in side]) for side in zip(*bounds, strict=True)
+        )
+        return {
+            **{name: part[name] for name in ("rows", "y", "weight")},
+            **{"mask_seeds": self._stack(masks), "low": low, "high": high},
+        }
 
     def _part(self, own: Sequence[Part | None], tables: _Tables, length: int) -> dict[str, Any]:
         example = next(part for part in own if part is not None)
@@ -315,15 +360,17 @@ class StackedCrew(Crew):
         order = np.zeros((self.width, shape.steps * size), np.int32)
         rates = np.zeros((self.width, shape.steps), dtype)
         steps = np.zeros(self.width, np.int32)
+        last = max((lane.steps for i, lane in enumerate(self.lanes) if trained(i)), default=0)
         mask_seeds = np.zeros((self.width, self.program.layers.n_dropouts), np.int32)
         for i, lane in enumerate(self.lanes):
             if not trained(i):
                 continue
             n, epoch = len(lane.train), self.epochs[i]
             shuffled = lane.hyperparameters["shuffle"]
-            order[i, :n] = seeds.batch_order(lane.seed, epoch, n) if shuffled else np.arange(n)
+            first = last - lane.steps  # the lanes make their last updates together
+            order[i, first * size : first * size + n] = seeds.batch_order(lane.seed, epoch, n) if shuffled else range(n)
             steps[i] = lane.steps
-            rates[i, : lane.steps] = self._optimizers[i].next_rates(lane.steps)
+            rates[i, first:last] = self._optimizers[i].next_rates(lane.steps)
             mask_seeds[i] = [seeds.mask_seed(lane.seed, layer, epoch) for layer in range(mask_seeds.shape[1])]
         values = {"order": order, "rates": rates, "steps": steps, "mask_seeds": mask_seeds}
         return {name: tf.constant(value) for name, value in values.items()}
@@ -359,6 +406,7 @@ class StackedCrew(Crew):
                 epoch=self.epochs[i],
                 non_finite=self.non_finite[i] or not finite,
                 forward=partial(self.program.outputs, trainable, state, i),
+                health=self.health[i],
             )
             if lane.state is not None:
                 trained.model  # noqa: B018 - the model is trained on in place

@@ -316,7 +316,11 @@ def _clipping(e: Evidence) -> tuple[Remedy, ...]:
 
 
 def _activation(e: Evidence, name: str, reason: str) -> tuple[Remedy, ...]:
-    return () if all(layer.activation == name for layer in e.facts.layers[:-1]) else (Remedy({"activation": name}, reason),)
+    return (
+        ()
+        if all(layer.activation == name for layer in e.facts.layers[:-1])
+        else (Remedy({"activation": name}, reason),)
+    )
 
 
 def _initializer(e: Evidence) -> tuple[Remedy, ...]:
@@ -325,7 +329,9 @@ def _initializer(e: Evidence) -> tuple[Remedy, ...]:
     activation = min(used, key=lambda name: (-used[name], name)) if used else "linear"
     name = "he_normal" if activation in RECTIFIERS else "lecun_normal" if activation == "selu" else "glorot_uniform"
     edit = {"bias_initializer": "zeros"} | ({} if e.facts.kernel_initializer == name else {"kernel_initializer": name})
-    return (Remedy(dict(sorted(edit.items(), reverse=True)), f"it keeps the variance of a {activation} network's signal"),)
+    return (
+        Remedy(dict(sorted(edit.items(), reverse=True)), f"it keeps the variance of a {activation} network's signal"),
+    )
 
 
 _STANDARDIZE = Remedy({"inputs": "standardize"}, "put a StandardScaler before the network, in its pipeline")
@@ -588,7 +594,11 @@ def dead_units(e: Evidence) -> Judgement:
         remedies=(
             *_activation(e, "leaky_relu", "its slope is never 0 (Maas et al. 2013)"),
             *_batch_normalization(e),
-            *(_narrower(e, 1 / 100, 1 / 5, "large steps push units out of reach of the data") if 0 not in e.at(shown) else ()),
+            *(
+                _narrower(e, 1 / 100, 1 / 5, "large steps push units out of reach of the data")
+                if 0 not in e.at(shown)
+                else ()
+            ),
         ),
     )
 
@@ -847,7 +857,9 @@ def _fatal(e: Evidence) -> list[str]:
     if len(losses) < 2 or trained.sum() < 2 or not math.isfinite(e.baseline):
         return []
     if losses[-1] >= losses[-2] > LIMITS.blown_up * e.baseline and losses[-1] > e.start:
-        reasons.append(f"exploding_gradients: the loss is over {LIMITS.blown_up:g} times a constant prediction's and rises")
+        reasons.append(
+            f"exploding_gradients: the loss is over {LIMITS.blown_up:g} times a constant prediction's and rises"
+        )
     nothing = bool(np.all(losses[-2:] >= LIMITS.nothing * e.baseline)) and not e.accuracy >= LIMITS.accurate
     if not nothing or not e.hidden.any():
         return reasons

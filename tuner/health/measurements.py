@@ -194,7 +194,10 @@ class Measurements:
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def add(self, epoch: int, layers: np.ndarray, network: np.ndarray) -> None:
-        """Take what was measured after `epoch` epochs."""
+        """Take what was measured after `epoch` epochs; the first time, no update has been seen."""
+        if not self.epochs:
+            layers = layers.copy()
+            layers[:, LAYER_MEASURES.index("update_ratio")] = np.nan
         self.epochs.append(epoch)
         self.layers.append(layers)
         self.network.append(network)
@@ -245,3 +248,43 @@ def _plain(values: np.ndarray) -> Any:
 
 def _numbers(values: Any) -> np.ndarray:
     return np.array(values, dtype=object).astype(float)
+
+
+def baseline_loss(loss: str, y: np.ndarray, weight: np.ndarray | None = None) -> float | None:
+    """Return the loss of the best constant prediction, None where we know of no closed form.
+
+    Parameters
+    ----------
+    loss : str
+        Keras's name of the loss function.
+    y : array of shape (n, k)
+        Targets as the loss has them; (n, 1) indices for a sparse loss.
+    weight : array of shape (n,), optional
+
+    Returns
+    -------
+    float or None
+        For cross-entropy the entropy of the targets' mean, for the squared error their variance, for the absolute
+        error their mean distance from the median (of the rows as they are, whatever their weights).
+    """
+    if not len(y) or y.ndim != 2:
+        return None
+    y = np.asarray(y, dtype=float)
+    if weight is not None and not weight.any():
+        weight = None
+    if loss == "sparse_categorical_crossentropy":
+        y, loss = np.eye(int(y.max()) + 1)[y[:, 0].astype(int)], "categorical_crossentropy"
+    mean = np.average(y, axis=0, weights=weight)
+    if loss == "categorical_crossentropy":
+        return float(_entropy(mean).sum())
+    if loss == "binary_crossentropy":
+        return float((_entropy(mean) + _entropy(1 - mean)).mean())
+    if loss == "mean_squared_error":
+        return float(np.average((y - mean) ** 2, axis=0, weights=weight).mean())
+    if loss == "mean_absolute_error":
+        return float(np.average(np.abs(y - np.median(y, axis=0)), axis=0, weights=weight).mean())
+    return None
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return -p * np.log(np.where(p > 0, p, 1))

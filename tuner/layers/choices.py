@@ -48,17 +48,25 @@ class ChosenActivation(keras.layers.Layer):
 
         @tf.custom_gradient
         def chosen(x: Any, choice: Any) -> Any:
-            with tf.GradientTape(persistent=True) as tape:
-                tape.watch(x)
-                values = [function(x) for function in self._functions]
-            slopes = [tape.gradient(value, x, unconnected_gradients="zero") for value in values]
-            value, slope = values[0], slopes[0]
-            for i in range(1, len(values)):
-                value = tf.where(choice == i, values[i], value)
-                slope = tf.where(choice == i, slopes[i], slope)
+            value, slope = self._value_and_slope(x, choice)
             return value, lambda upstream: (upstream * slope, None)
 
         return chosen(inputs, tf.convert_to_tensor(self.choice.value))
+
+    def slope(self, inputs: Any) -> Any:
+        """Return the derivative of the chosen activation at every input."""
+        return self._value_and_slope(inputs, tf.convert_to_tensor(self.choice.value))[1]
+
+    def _value_and_slope(self, x: Any, choice: Any) -> tuple[Any, Any]:
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            values = [function(x) for function in self._functions]
+        slopes = [tape.gradient(value, x, unconnected_gradients="zero") for value in values]
+        value, slope = values[0], slopes[0]
+        for i in range(1, len(values)):
+            value = tf.where(choice == i, values[i], value)
+            slope = tf.where(choice == i, slopes[i], slope)
+        return value, slope
 
 
 class OptionalNormalization(keras.layers.Layer):

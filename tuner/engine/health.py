@@ -1,0 +1,66 @@
+"""What an engine knows of the health of a lane: its probe, and the facts beside the measures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tuner import network, seeds
+from tuner.engine.base import History, Lane, Part
+from tuner.engine.compilation import learning_rates, optimizer_config
+from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss
+from tuner.health.measures import PROBE_ROWS, Probe
+
+
+def probe_of(lane: Lane) -> Part:
+    """Return the rows on which the health of a lane is measured: a fixed sample of those that count in the loss."""
+    weights = lane.train.sample_weight
+    counting = np.arange(len(lane.train)) if weights is None else np.flatnonzero(weights)
+    if not len(counting):
+        counting = np.arange(len(lane.train))
+    return lane.train.take(counting[seeds.probe_rows(lane.seed, len(counting), PROBE_ROWS)])
+
+
+def measurements_of(lane: Lane, probe: Probe, history: History) -> Measurements:
+    """Return what is to hold the measures of a lane: empty, or those so far where it goes on from a state."""
+    measurements = Measurements(_facts(lane, probe), history=history)
+    earlier = lane.state.health if lane.state is not None else None
+    if earlier is not None:
+        for name in ("epochs", "layers", "network"):
+            getattr(measurements, name).extend(getattr(earlier, name))
+    return measurements
+
+
+def _facts(lane: Lane, probe: Probe) -> NetworkFacts:
+    values = lane.hyperparameters
+    cls, config = optimizer_config(values, lane.steps * values["epochs"])
+    layers, built_in = probe.layers, values["model"] is None
+    initializer = None
+    if built_in:
+        activation = network.activation_name(values["activation"])
+        layers = tuple(
+            replace(layer, activation=activation) if layer.activation == "chosen" else layer for layer in layers
+        )
+        initializer = network.auto_initializer(values["kernel_initializer"], values["activation"])
+    return NetworkFacts(
+        layers=layers,
+        loss=network.loss_name(lane.output.loss),
+        optimizer=cls.__name__.lower(),
+        learning_rate=float(learning_rates(config["learning_rate"], 0, 1)[0]),
+        momentum=_number(config.get("momentum")),
+        clipnorm=_number(config.get("clipnorm")),
+        task=lane.task,
+        normalization=values["batch_normalization"] is not None if built_in else probe.normalization,
+        residual=bool(values["residual"]) if built_in else probe.residual,
+        kernel_initializer=initializer if isinstance(initializer, str) else None,
+        batch_size=int(values["batch_size"]),
+        n_rows=len(lane.train),
+        baseline_loss=baseline_loss(network.loss_name(lane.output.loss), lane.train.y, lane.train.sample_weight),
+        notes=probe.notes,
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
