@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "study": {"backend", "errors", "progress", "search", "tracking", "report"},
     "cli": {"errors", "study", "tracking", "__init__"},
     "__main__": {"cli"},
-    "testing": {"__init__", "errors", "engine", "estimators", "network", "seeds", "tracking"},
+    "testing": {"__init__", "errors", "engine", "estimators", "health", "network", "seeds", "tracking"},
 }
 
 # Where a library may be imported; everything else goes through these.

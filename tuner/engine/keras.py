@@ -75,7 +75,8 @@ class KerasCrew(Crew):
         """Begin to measure health."""
         lane = self.lane
         rows = probe_of(lane)
-        self._probe = Probe(self.model, np.zeros((1, *lane.train.X.shape[1:]), self.hyperparameters["dtype"]))
+        row = np.zeros((1, *lane.train.X.shape[1:]), self.hyperparameters["dtype"])
+        self._probe = Probe(self.model, row, renumber=True)
         self._probe_rows = network.as_dense(rows.features()), rows.y, rows.sample_weight
         states = [v for v in self.model.variables if v.name == "seed_generator_state"]
         self._masks = [(v, tf.constant([seeds.mask_seed(lane.seed, i, 0), 0], v.dtype)) for i, v in enumerate(states)]

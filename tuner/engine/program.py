@@ -310,7 +310,7 @@ class Program:
             self._check_rows_are_independent(lane)
         self.probe: Probe | None = None
         if shape.probe:
-            self.probe = Probe(self.template, np.zeros((1, *lane.train.X.shape[1:]), self.dtype))
+            self.probe = Probe(self.template, np.zeros((1, *lane.train.X.shape[1:]), self.dtype), renumber=True)
         self._epoch = tf.function(self._train_epoch, jit_compile=compiled, autograph=False)
         self._forward = tf.function(self._infer, autograph=False, reduce_retracing=True)
         self._compiled = compiled

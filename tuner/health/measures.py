@@ -18,6 +18,7 @@ and XLA adds the columns of a table at once, but a single column one value at a 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -143,6 +144,9 @@ class Probe:
         Built. Its own state and its layers stay as they are.
     X : array, or whatever the model takes, with a few rows
         To find out in which order the layers are called, and what shape they give.
+    renumber : bool, default=False
+        Whether to count the names that Keras gave anew. It counts through all networks of a process, so that those of
+        two folds would have different names.
 
     Attributes
     ----------
@@ -153,7 +157,7 @@ class Probe:
         Whether there is a normalisation layer, and whether signals are added to one another.
     """
 
-    def __init__(self, model: keras.Model, X: Any):
+    def __init__(self, model: keras.Model, X: Any, *, renumber: bool = False):
         self.model = model
         everything = model._flatten_layers(include_self=False)
         self.normalization = any(isinstance(layer, _NORMALIZATIONS) for layer in everything)
@@ -161,7 +165,7 @@ class Probe:
         self._position = {id(v): i for i, v in enumerate(model.trainable_variables)}
         inside = {id(inner) for layer in everything if isinstance(layer, _RECURRENT) for inner in _below(layer)}
         own = [layer for layer in everything if id(layer) not in inside]
-        names = _names(model)
+        names = _names(model, renumber)
         candidates = [_Site(names[id(layer)], layer, self._variables(layer), _unit_axis(layer)) for layer in own]
         candidates = [site for site in candidates if any(len(v.shape) > 1 for v in site.variables)]
         self._sites = candidates
@@ -628,19 +632,23 @@ def _unit_axis(layer: Any) -> int:
     return 1 if getattr(layer, "data_format", None) == "channels_first" else -1
 
 
-def _names(model: Any) -> dict[int, str]:
+def _names(model: Any, renumber: bool) -> dict[int, str]:
     """Return a unique name for every layer, by its ``id``: that of the layer, or the path to it in a nested model."""
     names: dict[int, str] = {}
     taken: dict[str, int] = {}
+
+    def own_name(layer: Any) -> str:
+        kind = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)).lower()
+        return kind if renumber and re.fullmatch(rf"{kind}(_\d+)?", layer.name) else layer.name
 
     def visit(parent: Any, path: str) -> None:
         for layer in parent._layers:
             if id(layer) in names or not isinstance(layer, keras.layers.Layer):
                 continue
-            name = f"{path}{layer.name}"
-            taken[name] = taken.get(name, 0) + 1
-            names[id(layer)] = name if taken[name] == 1 else f"{name}_{taken[name]}"
-            visit(layer, f"{name}/")
+            name = f"{path}{own_name(layer)}"
+            taken[name] = taken.get(name, -1) + 1
+            names[id(layer)] = name if not taken[name] else f"{name}_{taken[name]}"
+            visit(layer, f"{names[id(layer)]}/")
 
     visit(model, "")
     for layer in model._flatten_layers(include_self=False):

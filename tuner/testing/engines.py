@@ -13,6 +13,8 @@ import scipy.sparse
 
 from tuner import KerasClassifier, KerasRegressor, network, seeds
 from tuner.engine.base import Engine, History, Lane, LaneState, Part, TrainedLane
+from tuner.engine.keras import KerasEngine
+from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES
 
 # float32 carries 7 digits; a few epochs of training lose two or three of them where the order of a sum differs.
 _RTOL, _ATOL = 1e-3, 1e-5
@@ -394,6 +396,7 @@ class EngineTestCase:
 
         def on_epoch(epoch: int, histories: Any, predict: Any, health: Any) -> list[int]:
             nonlocal kept
+            assert all(one.epochs[-1] == len(one.history["loss"]) for one in health)
             seen.append((epoch, len(histories[0]["loss"]), len(histories[1]["loss"])))
             outputs = predict(0, lanes[0].train.X)
             assert outputs.shape == (90, 3)
@@ -409,6 +412,54 @@ class EngineTestCase:
         assert stopped.epoch == 2 and finished.epoch == 5
         self.assert_same(stopped, engine.train([replace(lanes[0], epochs=2)])[0])
         self.assert_same(finished, engine.train([lanes[1]])[0])
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"dropout": 0.3, "batch_normalization": "before", "activation": "tanh"},
+            {"residual": True, "units": (8, 5), "optimizer": "nesterov", "clipnorm": 0.1},
+            {"model": convolutional, "sample_shape": (3, 2, 1)},
+            {"model": subclassed},
+            {"output_activation": "sigmoid", "loss": "mean_squared_error", "activation": "softsign"},
+            {"loss": "sparse_categorical_crossentropy", "batch_size": 1, "hidden_layers": 0},
+            {"task": "regression", "early_stopping": True, "optimizer": "sgd"},
+        ],
+        ids=shown,
+    )
+    def test_health_is_measured_as_beside_plain_keras(self, engine: Engine, params: dict[str, Any]) -> None:
+        """Every measure of every layer and epoch, also in the company of a longer and wilder lane."""
+        lane = self.lane(weighted=True, dtype="float64", **params)
+        [expected] = KerasEngine().train([lane])
+        trained, beside = engine.train([lane, self.lane(1, 91, dtype="float64", **{**params, "learning_rate": 0.5})])
+        assert trained.health is not None and expected.health is not None and beside.health is not None
+        assert trained.health.facts == expected.health.facts
+        assert trained.health.epochs == expected.health.epochs == list(range(len(trained.history["loss"]) + 1))
+        assert trained.health.history is trained.history
+        for name in LAYER_MEASURES:
+            theirs, ours = expected.health.layer(name), trained.health.layer(name)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-10, err_msg=name)
+        for name in NETWORK_MEASURES:
+            theirs, ours = expected.health.of_network(name), trained.health.of_network(name)
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-10, err_msg=name)
+        assert beside.health.epochs == list(range(len(beside.history["loss"]) + 1))
+
+    def test_measuring_health_does_not_touch_training(self, engine: Engine) -> None:
+        """The same weights come out where nothing is measured."""
+        params: dict[str, Any] = {"dropout": 0.3, "batch_normalization": "after"}
+        [measured], [not_measured] = (engine.train([self.lane(health=health, **params)]) for health in (True, False))
+        assert measured.health is not None and not_measured.health is None
+        self.assert_same(measured, not_measured)
+
+    def test_health_goes_on_with_the_training(self, engine: Engine) -> None:
+        """A lane that goes on from a state continues its series; what was measured before is not measured again."""
+        lane = self.lane(epochs=2)
+        [first] = engine.train([lane])
+        state = LaneState(first.model, first.epoch, first.history, keep_optimizer=True, health=first.health)
+        [second] = engine.train([replace(lane, state=state, epochs=3)])
+        assert first.health is not None and second.health is not None
+        assert first.health.epochs == [0, 1, 2] and second.health.epochs == [0, 1, 2, 3, 4, 5]
+        np.testing.assert_array_equal(second.health.layer("grad_norm")[:3], first.health.layer("grad_norm"))
+        assert len(second.health.history["loss"]) == 5
 
     def test_the_held_out_part_is_measured_and_never_acted_upon(self, engine: Engine) -> None:
         """Its loss is the loss of the final weights; without it training is the same."""
