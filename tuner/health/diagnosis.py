@@ -57,7 +57,7 @@ class Limits:
     short: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and not when the training accuracy reaches this.
     accurate: Limit = Limit(0.9, f"training accuracy; {_OURS}")
-    #: Nothing was learned when this share of the baseline loss is left.
+    #: Nothing was learned when this share of the baseline loss, and of the trivial prediction's errors, is left.
     stalled: Limit = Limit(0.95, f"share of the loss of a constant prediction; {_OURS}")
     #: The error that reaches the first layer, relative to the last.
     error_ratio: Limit = Limit(1e-2, f"{_GLOROT}, fig. 7; Nielsen, ch. 5")
@@ -82,7 +82,7 @@ class Limits:
     #: How far all updates together moved the weights, relative to themselves, had they had one direction.
     travel: Limit = Limit(0.03, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
     #: The fall of the loss over the second half of training, in units of the baseline, that is still learning.
-    falling: Limit = Limit(0.02, _OURS)
+    falling: Limit = Limit(0.04, _OURS)
     #: ... and that would go on for long.
     falling_fast: Limit = Limit(0.1, _OURS)
     #: The loss before training above which its fall is no learning.
@@ -123,9 +123,10 @@ ADAPTIVE = frozenset(
     ("adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "lion", "adafactor", "loss_scale_optimizer")
 )
 
-#: The deviation of weights, times the root of the fan-in, that keeps a signal's variance: the root of 2 for
-#: rectifiers (He et al. 2015), else 1 (Glorot & Bengio 2010).
-RECTIFIERS = frozenset(("relu", "leaky_relu", "elu", "gelu", "relu6", "silu", "swish", "prelu"))
+#: Activations whose recommended initial weights are He's; those for which tuner.network resolves "auto" to He.
+RECTIFIERS = frozenset(
+    "relu relu6 leaky_relu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus".split()
+)
 
 #: What may cause what: the first that was found, and does not come later, explains the condition.
 CAUSES: Mapping[str, tuple[str, ...]] = {
@@ -233,7 +234,7 @@ class Evidence:
 
     def at(self, shown: np.ndarray) -> tuple[int, ...]:
         """Return the epochs at which something shows; (E,) or (E, L) of bool."""
-        return tuple(int(e) for e in self.epochs[shown.reshape(len(self.epochs), -1).any(axis=1)])
+        return tuple(int(e) for e in self.epochs[shown.any(axis=tuple(range(1, shown.ndim)))])
 
     def where(self, shown: np.ndarray) -> tuple[str, ...]:
         """Return the names of the layers that show something at any epoch, or of (L,); of bool."""
@@ -290,15 +291,35 @@ class Evidence:
         return float(np.median(series[-3:])) if len(series) else math.nan
 
     @cached_property
+    def trivial_accuracy(self) -> float:
+        """The accuracy of always naming the commonest class; NaN where the baseline does not tell it.
+
+        The baseline is the entropy of the classes' shares, or for squared error (1 - sum of their squares) / classes;
+        all classes but the commonest are taken to be equally common.
+        """
+        if self.facts.task not in ("binary", "multiclass") or not self.names or self.facts.baseline_loss is None:
+            return math.nan
+        k = max(self.facts.layers[-1].units, 2)
+        share = np.linspace(1 / k, 1, 1000, endpoint=False)
+        others = (1 - share) / (k - 1)
+        if "crossentropy" in self.facts.loss:
+            baseline = -share * np.log(share) - (1 - share) * np.log(others)
+        elif self.facts.loss == "mean_squared_error":
+            baseline = (1 - share**2 - (k - 1) * others**2) / k
+        else:
+            return math.nan
+        return float(share[np.argmin(np.abs(baseline - self.baseline))])
+
+    @cached_property
     def short(self) -> bool:
         """Whether training falls clearly short."""
         return self.broken or bool(self.left > LIMITS.short and not self.accuracy >= LIMITS.accurate)
 
     @cached_property
     def fades_above(self) -> bool:
-        """Whether the first error measured fades before it reaches the second layer: whatever the inputs are."""
-        error = self.layer("error_rms")[:1]
-        return len(self.names) > 2 and bool((error[:, 1] < LIMITS.error_ratio * error[:, -1]).any())
+        """Whether bounded activations let the first error fade before the second layer, whatever the inputs are."""
+        error, bounded = self.layer("error_rms")[:1], np.isfinite(self.hidden_layer("saturation")[:1]).any()
+        return len(self.names) > 2 and bool(bounded and (error[:, 1] < LIMITS.error_ratio * error[:, -1]).any())
 
     @cached_property
     def log_gain(self) -> np.ndarray:
@@ -469,6 +490,8 @@ def unscaled_inputs(e: Evidence) -> Judgement:
     ]
     if e.facts.normalization and not (e.hidden_layer("saturation")[:, :1] >= LIMITS.saturation).any():
         ways = ways[1:2]  # normalisation takes out offset and size, unless an activation before it lost the signal
+    if rms < 1 and (e.broken or e.jumped):
+        ways = ways[:2]  # small inputs make nothing large
     over = [way for way in ways if way[0] > 1]
     if not over:
         return None
@@ -750,11 +773,12 @@ def update_too_large(e: Evidence) -> Judgement:
     large = ratio > LIMITS.update_high
     # Of a network that broke down within its first epoch no update was measured.
     unseen = e.broken and not np.isfinite(ratio).any()
-    if not (e.broken or e.jumped or died) or not (large.any() or unseen):
+    unsteady = e.jumped or (e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share)
+    if not (died or unseen or (large.any() and (e.broken or unsteady))):
         return None
     value = float(np.nanmax(ratio)) if large.any() else math.inf
-    effect = "training broke down" if e.broken else "the loss jumped" if e.jumped else "units died"
-    size = f"by up to {value:.2g} of themselves" if large.any() else "beyond all bounds within an epoch"
+    effect = "training broke down" if e.broken else "the loss rises" if unsteady else "units died"
+    size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
     return Finding(
         condition="update_too_large",
         severity=e.severity,
@@ -798,8 +822,9 @@ def stalled_loss(e: Evidence) -> Judgement:
         return _UNTRAINED
     if not e.broken and not math.isfinite(e.left):
         return "the training loss, or what a constant prediction would cost, is not known"
-    if not e.left >= LIMITS.stalled:
-        return None
+    better = (e.accuracy - e.trivial_accuracy) / (1 - e.trivial_accuracy)
+    if not e.left >= LIMITS.stalled or (better > 1 - LIMITS.stalled and not e.broken):
+        return None  # a loss may be high for a few rows that the network is wrong and sure about
     return Finding(
         condition="stalled_loss",
         severity=e.severity,
@@ -894,7 +919,7 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
         n_judged = len(judgements) - len(reasons)
         if 2 * len(shown) > n_judged:
             # A whole finding of one fold, so that its numbers fit together; sorted, for any order of the folds.
-            shown.sort(key=lambda finding: (finding.severity, finding.message, finding.epochs, finding.layers))
+            shown.sort(key=lambda finding: (finding.severity, repr(finding)))
             found[condition] = replace(shown[len(shown) // 2], folds=len(shown), n_folds=n_judged)
     findings = _explained(found)
     findings.sort(
