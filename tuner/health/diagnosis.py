@@ -577,14 +577,13 @@ def vanishing_gradients(e: Evidence) -> Judgement:
     if not e.short:
         return None
     error = e.layer("error_rms")
-    with np.errstate(all="ignore"):
-        ratio = error / error[:, -1:]
-    ratio[~(error[:, -1] > 0)] = np.nan
-    shown = (ratio < LIMITS.error_ratio) & e.hidden
-    shown[~shown[:, 0]] = False  # fading is measured at the first layer
-    if not shown.any() or np.mean(shown[:, 0]) < 0.5:
+    ratio = np.where(error[:, -1:] > 0, error / error[:, -1:], np.nan)
+    # It fades layer by layer: a loss in the first layer alone comes from the inputs.
+    faded = (ratio[:, 0] < LIMITS.error_ratio) & (ratio[:, 1] < math.sqrt(LIMITS.error_ratio))
+    shown = (ratio < LIMITS.error_ratio) & e.hidden & faded[:, None]
+    if 2 * faded.sum() < max(e.intact.sum(), 1):
         return None
-    value = float(np.nanmedian(ratio[:, 0]))
+    value = float(np.median(ratio[faded, 0]))
     return Finding(
         condition="vanishing_gradients",
         severity=e.severity,
