@@ -17,11 +17,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from tuner.health.measurements import Measurements
+from tuner.health.measurements import Measurements, NetworkFacts
 from tuner.health.report import CONDITIONS, HEALTHY, Finding, HealthReport, Remedy
 
 __all__ = ["CONDITIONS", "HEALTHY", "LIMITS", "Finding", "HealthReport", "Limits", "Remedy", "fatal", "judge"]
@@ -59,10 +58,8 @@ class Limits:
     accurate: Limit = Limit(0.9, f"training accuracy; {_OURS}")
     #: Nothing was learned when this share of the baseline loss, and of the trivial prediction's errors, is left.
     stalled: Limit = Limit(0.95, f"share of the loss of a constant prediction; {_OURS}")
-    #: The error that reaches the first layer, relative to the last.
+    #: The error that reaches the first layer, relative to the output's; at the second layer the root of this.
     error_ratio: Limit = Limit(1e-2, f"{_GLOROT}, fig. 7; Nielsen, ch. 5")
-    #: The signal that is left of the inputs, as a variance relative to the activations' own.
-    signal: Limit = Limit(1e-3, f"{_GLOROT}; {_OURS}")
     #: The norm of the gradient, at a loss that rises: longer than the step to which clipping would cut it.
     gradient: Limit = Limit(1.0, f"Pascanu et al. 2013; {_OURS}")
     #: ... and the learning rate above which even clipped steps are too long.
@@ -191,7 +188,7 @@ class Evidence:
     measured: Measurements
 
     @property
-    def facts(self) -> Any:
+    def facts(self) -> NetworkFacts:
         """The facts of the network."""
         return self.measured.facts
 
@@ -233,11 +230,11 @@ class Evidence:
         return np.where(self.intact, self.measured.of_network(measure), np.nan)
 
     def at(self, shown: np.ndarray) -> tuple[int, ...]:
-        """Return the epochs at which something shows; (E,) or (E, L) of bool."""
+        """Return the epochs at which something shows, given as bool of shape (E,) or (E, L)."""
         return tuple(int(e) for e in self.epochs[shown.any(axis=tuple(range(1, shown.ndim)))])
 
     def where(self, shown: np.ndarray) -> tuple[str, ...]:
-        """Return the names of the layers that show something at any epoch, or of (L,); of bool."""
+        """Return the layers that show something, at any epoch, given as bool of shape (L,) or (E, L)."""
         return tuple(np.array(self.names, dtype=object)[np.atleast_2d(shown).any(axis=0)])
 
     @cached_property
@@ -387,7 +384,7 @@ class Evidence:
 Judgement = Finding | str | None
 
 _UNTRAINED = "no epoch of training"
-_NO_LAYERS = "no layers were measured"
+_NO_BASELINE = "the training loss, or what a constant prediction would cost, is not known"
 
 
 def _unknown(e: Evidence) -> str | None:
@@ -395,10 +392,10 @@ def _unknown(e: Evidence) -> str | None:
     if not len(e.losses) and not e.broken:
         return _UNTRAINED
     if not e.broken and not math.isfinite(e.left):
-        return "the training loss, or what a constant prediction would cost, is not known"
+        return _NO_BASELINE
     if not len(e.epochs):
         return "nothing was measured"
-    return None if e.names else _NO_LAYERS
+    return None if e.names else "no layers were measured"
 
 
 def _narrower(e: Evidence, low: float, high: float, reason: str) -> tuple[Remedy, ...]:
@@ -429,11 +426,9 @@ def _clipping(e: Evidence) -> tuple[Remedy, ...]:
 
 
 def _activation(e: Evidence, name: str, reason: str) -> tuple[Remedy, ...]:
-    return (
-        ()
-        if all(layer.activation == name for layer in e.facts.layers[:-1])
-        else (Remedy({"activation": name}, reason),)
-    )
+    if all(layer.activation == name for layer in e.facts.layers[:-1]):
+        return ()
+    return (Remedy({"activation": name}, reason),)
 
 
 def _initializer(e: Evidence) -> tuple[Remedy, ...]:
@@ -441,10 +436,9 @@ def _initializer(e: Evidence) -> tuple[Remedy, ...]:
     used = Counter(layer.activation for layer in e.facts.layers[:-1])
     activation = min(used, key=lambda name: (-used[name], name)) if used else "linear"
     name = "he_normal" if activation in RECTIFIERS else "lecun_normal" if activation == "selu" else "glorot_uniform"
-    edit = {"bias_initializer": "zeros"} | ({} if e.facts.kernel_initializer == name else {"kernel_initializer": name})
-    return (
-        Remedy(dict(sorted(edit.items(), reverse=True)), f"it keeps the variance of a {activation} network's signal"),
-    )
+    edit = {} if e.facts.kernel_initializer == name else {"kernel_initializer": name}
+    edit["bias_initializer"] = "zeros"
+    return (Remedy(edit, f"it keeps the variance of a {activation} network's signal"),)
 
 
 _STANDARDIZE = Remedy({"inputs": "standardize"}, "put a StandardScaler before the network, in its pipeline")
@@ -820,7 +814,7 @@ def stalled_loss(e: Evidence) -> Judgement:
     if not len(e.losses) and not e.broken:
         return _UNTRAINED
     if not e.broken and not math.isfinite(e.left):
-        return "the training loss, or what a constant prediction would cost, is not known"
+        return _NO_BASELINE
     better = (e.accuracy - e.trivial_accuracy) / (1 - e.trivial_accuracy)
     if not e.left >= LIMITS.stalled or (better > 1 - LIMITS.stalled and not e.broken):
         return None  # a loss may be high for a few rows that the network is wrong and sure about
@@ -856,7 +850,7 @@ def overfitting(e: Evidence) -> Judgement:
     possible = max(1 - float(series[best]) / e.baseline, 0.0)
     return Finding(
         condition="overfitting",
-        severity=float(np.clip(rise / max(possible, rise), 0.05, 1.0)),
+        severity=1.0 if rise >= possible else max(rise / possible, 0.05),
         layers=(),
         epochs=tuple(range(best + 2, len(series) + 1)),
         measure=name,
@@ -906,6 +900,8 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
     """
     evidence = [Evidence(measured) for measured in measurements]
     notes = [note for measured in measurements for note in measured.facts.notes]
+    if any(e.facts.baseline_loss is None and math.isfinite(e.baseline) for e in evidence):
+        notes.append("the loss of the best constant prediction is not known: that before training stands for it")
     found: dict[str, Finding] = {}
     for condition in CONDITIONS:
         with np.errstate(all="ignore"):
@@ -979,9 +975,11 @@ def _fatal(e: Evidence) -> list[str]:
     if not nothing or not e.hidden.any():
         return reasons
     last = np.flatnonzero(trained)[-2:]
+    error = e.layer("error_rms")[last]
+    faded = error[:, 0] < LIMITS.error_ratio * error[:, -1]  # else the rate alone is small, as in a warm-up
     if np.all(e.layer("grad_rms")[last, 0] == 0):
         reasons.append(f"vanishing_gradients: no gradient reaches {e.names[0]}")
-    elif np.all(e.layer("update_ratio")[last, 0] < LIMITS.no_update):
+    elif np.all(faded & (e.layer("update_ratio")[last, 0] < LIMITS.no_update)):
         reasons.append(f"vanishing_gradients: updates of {e.names[0]} are below the resolution of float32")
     dead = (e.layer("dead_units")[last] >= 1).all(axis=0) & e.hidden
     if dead.any() and not e.facts.residual:
