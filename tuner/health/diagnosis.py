@@ -15,13 +15,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from tuner.health.measurements import Measurements
+from tuner.health.measurements import Measurements, NetworkFacts
 from tuner.health.report import CONDITIONS, HEALTHY, Finding, HealthReport, Remedy
 
 __all__ = ["CONDITIONS", "HEALTHY", "LIMITS", "Finding", "HealthReport", "Limits", "Remedy", "fatal", "judge"]
@@ -57,40 +56,54 @@ class Limits:
     short: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and not when the training accuracy reaches this.
     accurate: Limit = Limit(0.9, f"training accuracy; {_OURS}")
-    #: Nothing was learned when this share of the baseline loss is left.
+    #: Nothing was learned when this share of the baseline loss, and of the trivial prediction's errors, is left.
     stalled: Limit = Limit(0.95, f"share of the loss of a constant prediction; {_OURS}")
-    #: The error that reaches the first layer, relative to the last.
+    #: The error that reaches the first layer, relative to the output's; at the second layer the root of this.
     error_ratio: Limit = Limit(1e-2, f"{_GLOROT}, fig. 7; Nielsen, ch. 5")
-    #: The signal that is left of the inputs, as a variance relative to the activations' own.
-    signal: Limit = Limit(1e-3, f"{_GLOROT}; {_OURS}")
-    #: The norm of the gradient.
-    gradient: Limit = Limit(10.0, "Pascanu et al. 2013")
+    #: The norm of the gradient, at a loss that rises: longer than the step to which clipping would cut it.
+    gradient: Limit = Limit(1.0, f"Pascanu et al. 2013; {_OURS}")
+    #: ... and the learning rate above which even clipped steps are too long.
+    clippable: Limit = Limit(0.5, f"beside weights of norm about 5; {_OURS}")
     #: The share of a layer's activations near an asymptote.
     saturation: Limit = Limit(0.5, "Rakitianskaia & Engelbrecht 2015; LeCun et al. 1998")
     #: The share of the outputs that are saturated at the wrong end.
     wrong: Limit = Limit(0.1, f"Nielsen, ch. 3; {_OURS}")
     #: The share of a layer's units without any slope.
     dead: Limit = Limit(0.8, f"{_CS231N}; {_OURS}")
-    #: An update relative to the weights, above about 1e-3.
-    update_high: Limit = Limit(2e-2, f"{_CS231N}: about 1e-3; {_OURS}")
-    #: How far the weights travelled in all updates, relative to themselves, when every update had the same direction.
-    travel: Limit = Limit(0.3, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
-    #: The rises of the loss, in units of the baseline.
-    rises: Limit = Limit(0.05, _OURS)
+    #: An update relative to the weights, when the loss rose above a constant prediction's or units died.
+    update_high: Limit = Limit(3e-3, f"{_CS231N}: about 1e-3; {_OURS}")
+    #: An update relative to the weights, when the loss still falls steadily.
+    update_low: Limit = Limit(4e-3, f"{_CS231N}: about 1e-3; {_OURS}")
+    #: ... and when it still falls fast.
+    update_steady: Limit = Limit(2e-2, _OURS)
+    #: How far all updates together moved the weights, relative to themselves, had they had one direction.
+    travel: Limit = Limit(0.03, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
+    #: The fall of the loss over the second half of training, in units of the baseline, that is still learning.
+    falling: Limit = Limit(0.04, _OURS)
+    #: ... and that would go on for long.
+    falling_fast: Limit = Limit(0.1, _OURS)
+    #: The loss before training above which its fall is no learning.
+    bad_start: Limit = Limit(2.0, f"times the loss of a constant prediction; {_OURS}")
+    #: The sum of the rises of the loss, in units of the baseline.
+    rises: Limit = Limit(0.08, _OURS)
     #: ... and as a share of all its movement.
     rise_share: Limit = Limit(0.25, _OURS)
-    #: A jump of the loss above the baseline.
-    jump: Limit = Limit(2.0, f"times the loss of a constant prediction; {_OURS}")
+    #: A training loss above the baseline's and above that before training.
+    jump: Limit = Limit(1.2, f"times the loss of a constant prediction; {_OURS}")
     #: The initial weights' deviation, relative to the recommended one, times or divided by.
-    gain: Limit = Limit(2.0, f"{_HE}; {_GLOROT}")
+    gain: Limit = Limit(3.0, f"{_HE}; {_GLOROT}; {_OURS}")
+    #: ... and the product over all hidden layers.
+    total_gain: Limit = Limit(10.0, f"{_HE}: exponential in the depth; {_OURS}")
     #: The root mean square of the inputs above, and below its inverse.
     input_rms: Limit = Limit(10.0, f"{_LECUN}: about 1")
     #: The features' means in units of their deviations.
     input_offset: Limit = Limit(2.0, f"{_LECUN}: about 0")
     #: The deviation of the features' scales, in powers of ten.
     input_spread: Limit = Limit(0.5, f"{_LECUN}: equal")
-    #: The rise of the validation loss from its lowest, in units of the baseline.
+    #: The rise of the held-out loss from its lowest, in units of the baseline.
     overfit: Limit = Limit(0.1, f"Prechelt 1998, Early stopping - but when?; {_OURS}")
+    #: ... and the fall of the held-out accuracy from its highest, where there is one.
+    overfit_accuracy: Limit = Limit(0.03, _OURS)
     #: `fatal`: the loss above the baseline.
     blown_up: Limit = Limit(1e3, f"times the loss of a constant prediction; {_OURS}")
     #: `fatal`: an update that float32 loses beside the weight.
@@ -107,17 +120,18 @@ ADAPTIVE = frozenset(
     ("adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "lion", "adafactor", "loss_scale_optimizer")
 )
 
-#: The deviation of weights, times the root of the fan-in, that keeps a signal's variance: the root of 2 for
-#: rectifiers (He et al. 2015), else 1 (Glorot & Bengio 2010).
-RECTIFIERS = frozenset(("relu", "leaky_relu", "elu", "gelu", "relu6", "silu", "swish", "prelu"))
+#: Activations whose recommended initial weights are He's; those for which tuner.network resolves "auto" to He.
+RECTIFIERS = frozenset(
+    "relu relu6 leaky_relu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus".split()
+)
 
-#: What may cause what, the nearest cause of all last: the first that was found, and no later, explains the condition.
+#: What may cause what: the first that was found, and does not come later, explains the condition.
 CAUSES: Mapping[str, tuple[str, ...]] = {
-    "exploding_gradients": ("unscaled_inputs", "poor_initialization"),
-    "saturated_outputs": ("unscaled_inputs", "poor_initialization"),
-    "update_too_large": ("unscaled_inputs", "poor_initialization", "exploding_gradients"),
-    "saturated_units": ("unscaled_inputs", "poor_initialization", "exploding_gradients", "update_too_large"),
-    "dead_units": ("unscaled_inputs", "poor_initialization", "exploding_gradients", "update_too_large"),
+    "update_too_large": ("unscaled_inputs", "poor_initialization"),
+    "exploding_gradients": ("unscaled_inputs", "poor_initialization", "update_too_large"),
+    "saturated_outputs": ("unscaled_inputs", "poor_initialization", "update_too_large"),
+    "saturated_units": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
+    "dead_units": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
     "vanishing_gradients": ("unscaled_inputs", "poor_initialization", "saturated_units", "dead_units"),
     "update_too_small": (
         "unscaled_inputs",
@@ -127,10 +141,39 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
         "vanishing_gradients",
         "saturated_outputs",
     ),
-    "non_finite": ("unscaled_inputs", "poor_initialization", "exploding_gradients", "update_too_large"),
-    "oscillating_loss": ("unscaled_inputs", "poor_initialization", "exploding_gradients", "update_too_large"),
-    "stalled_loss": tuple(c for c in CONDITIONS if c not in ("stalled_loss", "oscillating_loss", "overfitting")),
+    "non_finite": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
+    "oscillating_loss": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
+    "stalled_loss": (
+        "unscaled_inputs",
+        "poor_initialization",
+        "update_too_large",
+        "exploding_gradients",
+        "non_finite",
+        "saturated_units",
+        "dead_units",
+        "vanishing_gradients",
+        "saturated_outputs",
+        "update_too_small",
+        "oscillating_loss",
+    ),
 }
+
+#: Of equally severe causes the verdict is the first: from the data to the loss, as one thing leads to another.
+PRECEDENCE = (
+    "unscaled_inputs",
+    "poor_initialization",
+    "exploding_gradients",
+    "update_too_large",
+    "dead_units",
+    "saturated_units",
+    "saturated_outputs",
+    "vanishing_gradients",
+    "update_too_small",
+    "non_finite",
+    "oscillating_loss",
+    "stalled_loss",
+    "overfitting",
+)
 
 
 @dataclass(frozen=True)
@@ -143,10 +186,9 @@ class Evidence:
     """
 
     measured: Measurements
-    cached: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
-    def facts(self) -> Any:
+    def facts(self) -> NetworkFacts:
         """The facts of the network."""
         return self.measured.facts
 
@@ -170,23 +212,29 @@ class Evidence:
         """Whether the optimizer makes updates of the same size of gradients of any size."""
         return self.facts.optimizer.lower() in ADAPTIVE
 
+    @cached_property
+    def intact(self) -> np.ndarray:
+        """At which epochs every number was finite, (E,): what is measured of a broken network says nothing."""
+        return self.measured.of_network("non_finite") <= 0
+
     def layer(self, measure: str) -> np.ndarray:
-        """Return one measure of all layers, (E, L)."""
-        if measure not in self.cached:
-            values = self.measured.layer(measure)
-            self.cached[measure] = values.reshape(len(self.measured.epochs), len(self.names))
-        return self.cached[measure]
+        """Return one measure of all layers, (E, L); NaN where the network was not intact."""
+        return np.where(self.intact[:, None], self.measured.layer(measure), np.nan)
+
+    def hidden_layer(self, measure: str) -> np.ndarray:
+        """Return one measure of the hidden layers, (E, L); NaN for the output, and where not intact."""
+        return np.where(self.hidden, self.layer(measure), np.nan)
 
     def network(self, measure: str) -> np.ndarray:
-        """Return one measure of the network, (E,)."""
-        return self.measured.of_network(measure)
+        """Return one measure of the network, (E,); NaN where it was not intact."""
+        return np.where(self.intact, self.measured.of_network(measure), np.nan)
 
     def at(self, shown: np.ndarray) -> tuple[int, ...]:
-        """Return the epochs at which something shows; (E,) or (E, L) of bool."""
-        return tuple(int(e) for e in self.epochs[shown.reshape(len(self.epochs), -1).any(axis=1)])
+        """Return the epochs at which something shows, given as bool of shape (E,) or (E, L)."""
+        return tuple(int(e) for e in self.epochs[shown.any(axis=tuple(range(1, shown.ndim)))])
 
     def where(self, shown: np.ndarray) -> tuple[str, ...]:
-        """Return the names of the layers that show something at any epoch, or of (L,); of bool."""
+        """Return the layers that show something, at any epoch, given as bool of shape (L,) or (E, L)."""
         return tuple(np.array(self.names, dtype=object)[np.atleast_2d(shown).any(axis=0)])
 
     @cached_property
@@ -222,13 +270,7 @@ class Evidence:
     def broken(self) -> bool:
         """Whether training ended in numbers that are not finite."""
         ended = bool(len(self.losses)) and not math.isfinite(self.losses[-1])
-        counts = self.network("non_finite")
-        return ended or bool(len(counts) and (counts[-1] > 0 or math.isnan(counts[-1]) and not self.measurable))
-
-    @property
-    def measurable(self) -> bool:
-        """Whether any number was measured at the last epoch."""
-        return bool(len(self.epochs)) and bool(np.isfinite(self.measured.network[-1]).any())
+        return ended or bool(len(self.epochs) and self.measured.of_network("non_finite")[-1] > 0)
 
     @cached_property
     def left(self) -> float:
@@ -246,23 +288,91 @@ class Evidence:
         return float(np.median(series[-3:])) if len(series) else math.nan
 
     @cached_property
+    def trivial_accuracy(self) -> float:
+        """The accuracy of always naming the commonest class; NaN where the baseline does not tell it.
+
+        The baseline is the entropy of the classes' shares, or for squared error (1 - sum of their squares) / classes;
+        all classes but the commonest are taken to be equally common.
+        """
+        if self.facts.task not in ("binary", "multiclass") or not self.names or self.facts.baseline_loss is None:
+            return math.nan
+        k = max(self.facts.layers[-1].units, 2)
+        share = np.linspace(1 / k, 1, 1000, endpoint=False)
+        others = (1 - share) / (k - 1)
+        if "crossentropy" in self.facts.loss:
+            baseline = -share * np.log(share) - (1 - share) * np.log(others)
+        elif self.facts.loss == "mean_squared_error":
+            baseline = (1 - share**2 - (k - 1) * others**2) / k
+        else:
+            return math.nan
+        return float(share[np.argmin(np.abs(baseline - self.baseline))])
+
+    @cached_property
     def short(self) -> bool:
         """Whether training falls clearly short."""
         return self.broken or bool(self.left > LIMITS.short and not self.accuracy >= LIMITS.accurate)
 
     @cached_property
-    def updates(self) -> float:
-        """How many updates an epoch has; 32 where that is not known."""
-        if self.facts.n_rows and self.facts.batch_size:
-            return math.ceil(self.facts.n_rows / self.facts.batch_size)
-        return 32.0
+    def fades_above(self) -> bool:
+        """Whether bounded activations let the first error fade before the second layer, whatever the inputs are."""
+        error, bounded = self.layer("error_rms")[:1], np.isfinite(self.hidden_layer("saturation")[:1]).any()
+        return len(self.names) > 2 and bool(bounded and (error[:, 1] < LIMITS.error_ratio * error[:, -1]).any())
+
+    @cached_property
+    def log_gain(self) -> np.ndarray:
+        """The logarithm of the weights' size before training, relative to the recommended, (L,); NaN where unknown.
+
+        Recommended is a deviation, times the root of the fan-in, of the root of 2 for rectifiers (He et al. 2015) and
+        of 1 for others (Glorot & Bengio 2010).
+        """
+        if not len(self.epochs) or self.epochs[0] != 0:
+            return np.full(len(self.names), np.nan)
+        wanted = [math.sqrt(2) if layer.activation in RECTIFIERS else 1.0 for layer in self.facts.layers]
+        size = [math.sqrt(layer.fan_in / max(layer.n_weights, 1)) for layer in self.facts.layers]
+        lookup = [layer.kind == "Embedding" for layer in self.facts.layers]  # no sum over a fan-in
+        gain = np.where(lookup, np.nan, self.layer("weight_norm")[0] * np.array(size) / np.array(wanted))
+        return np.log(np.maximum(gain, 1e-30))
+
+    @cached_property
+    def n_updates(self) -> float:
+        """How many updates there were; 32 an epoch where that is not known."""
+        rows, batch = self.facts.n_rows, self.facts.batch_size
+        return max(len(self.losses), 1) * (math.ceil(rows / batch) if rows and batch else 32.0)
 
     @cached_property
     def update_ratio(self) -> np.ndarray:
         """The update ratios after training began, (E, L): NaN before."""
-        ratios = self.layer("update_ratio").copy()
-        ratios[self.epochs < 1] = np.nan
-        return ratios
+        return np.where(self.epochs[:, None] >= 1, self.layer("update_ratio"), np.nan)
+
+    @cached_property
+    def course(self) -> np.ndarray:
+        """The finite training losses relative to the baseline, (T,)."""
+        return self.losses[np.isfinite(self.losses)] / self.baseline
+
+    @cached_property
+    def rises(self) -> float:
+        """The sum of the rises of the relative loss."""
+        steps = np.diff(self.course)
+        return float(steps[steps > 0].sum())
+
+    @cached_property
+    def rise_share(self) -> float:
+        """The share of the loss's movement that is upwards."""
+        return self.rises / max(float(np.abs(np.diff(self.course)).sum()), 1e-12)
+
+    @cached_property
+    def jumped(self) -> bool:
+        """Whether the loss rose above that of a constant prediction and that before training."""
+        start = self.start / self.baseline if math.isfinite(self.start) else 1.0
+        return bool((self.course > LIMITS.jump * max(start, 1.0)).any())
+
+    @cached_property
+    def falling(self) -> float:
+        """The fall of the relative loss over the second half of training; NaN of fewer than four epochs."""
+        n = len(self.course)
+        if n < 4:
+            return math.nan
+        return float(np.median(self.course[n // 2 :][:3]) - np.median(self.course[-3:]))
 
     @property
     def severity(self) -> float:
@@ -274,7 +384,7 @@ class Evidence:
 Judgement = Finding | str | None
 
 _UNTRAINED = "no epoch of training"
-_NO_LAYERS = "no layers were measured"
+_NO_BASELINE = "the training loss, or what a constant prediction would cost, is not known"
 
 
 def _unknown(e: Evidence) -> str | None:
@@ -282,10 +392,10 @@ def _unknown(e: Evidence) -> str | None:
     if not len(e.losses) and not e.broken:
         return _UNTRAINED
     if not e.broken and not math.isfinite(e.left):
-        return "the training loss, or what a constant prediction would cost, is not known"
+        return _NO_BASELINE
     if not len(e.epochs):
         return "nothing was measured"
-    return None if e.names else _NO_LAYERS
+    return None if e.names else "no layers were measured"
 
 
 def _narrower(e: Evidence, low: float, high: float, reason: str) -> tuple[Remedy, ...]:
@@ -316,11 +426,9 @@ def _clipping(e: Evidence) -> tuple[Remedy, ...]:
 
 
 def _activation(e: Evidence, name: str, reason: str) -> tuple[Remedy, ...]:
-    return (
-        ()
-        if all(layer.activation == name for layer in e.facts.layers[:-1])
-        else (Remedy({"activation": name}, reason),)
-    )
+    if all(layer.activation == name for layer in e.facts.layers[:-1]):
+        return ()
+    return (Remedy({"activation": name}, reason),)
 
 
 def _initializer(e: Evidence) -> tuple[Remedy, ...]:
@@ -328,23 +436,22 @@ def _initializer(e: Evidence) -> tuple[Remedy, ...]:
     used = Counter(layer.activation for layer in e.facts.layers[:-1])
     activation = min(used, key=lambda name: (-used[name], name)) if used else "linear"
     name = "he_normal" if activation in RECTIFIERS else "lecun_normal" if activation == "selu" else "glorot_uniform"
-    edit = {"bias_initializer": "zeros"} | ({} if e.facts.kernel_initializer == name else {"kernel_initializer": name})
-    return (
-        Remedy(dict(sorted(edit.items(), reverse=True)), f"it keeps the variance of a {activation} network's signal"),
-    )
+    edit = {} if e.facts.kernel_initializer == name else {"kernel_initializer": name}
+    edit["bias_initializer"] = "zeros"
+    return (Remedy(edit, f"it keeps the variance of a {activation} network's signal"),)
 
 
 _STANDARDIZE = Remedy({"inputs": "standardize"}, "put a StandardScaler before the network, in its pipeline")
 
 
 def non_finite(e: Evidence) -> Judgement:
-    """Weights, gradients, activations or the loss are NaN or infinite."""
+    """Find weights, gradients, activations or a loss that are NaN or infinite."""
     if not len(e.losses) and not len(e.epochs):
         return "nothing was measured"
     if not e.broken:
         return None
-    counts = np.nan_to_num(e.layer("non_finite"), nan=1.0)
-    total = np.nan_to_num(e.network("non_finite"), nan=1.0)
+    counts = e.measured.layer("non_finite")
+    total = np.nan_to_num(e.measured.of_network("non_finite"), nan=1.0)
     worst = float(total[-1]) if len(total) else 1.0
     when = e.at(total > 0)
     since = f" since epoch {when[0]}" if when else ""
@@ -363,18 +470,22 @@ def non_finite(e: Evidence) -> Judgement:
 
 
 def unscaled_inputs(e: Evidence) -> Judgement:
-    """The features are far from mean 0 and deviation 1, and training falls short."""
+    """Find features far from mean 0 and deviation 1."""
     if reason := _unknown(e):
         return reason
-    if not e.short:
+    if not e.short or e.fades_above:
         return None
-    rms, offset, spread = (float(e.network(f"input_{name}")[0]) for name in ("rms", "offset", "spread"))
+    rms, offset, spread = (float(e.measured.of_network(f"input_{name}")[0]) for name in ("rms", "offset", "spread"))
     size = max(rms, 1 / rms) if rms > 0 else math.nan
     ways = [
         (offset / LIMITS.input_offset, "input_offset", offset, LIMITS.input_offset),
         (spread / LIMITS.input_spread, "input_spread", spread, LIMITS.input_spread),
         (size / LIMITS.input_rms, "input_rms", rms, LIMITS.input_rms if rms > 1 else 1 / LIMITS.input_rms),
     ]
+    if e.facts.normalization and not (e.hidden_layer("saturation")[:, :1] >= LIMITS.saturation).any():
+        ways = ways[1:2]  # normalisation takes out offset and size, unless an activation before it lost the signal
+    if rms < 1 and (e.broken or e.jumped):
+        ways = ways[:2]  # small inputs make nothing large
     over = [way for way in ways if way[0] > 1]
     if not over:
         return None
@@ -406,26 +517,31 @@ def _left(e: Evidence) -> str:
 
 
 def poor_initialization(e: Evidence) -> Judgement:
-    """The initial weights are far from those that keep a signal's variance, or leave layers dead; falls short."""
+    """Find initial weights far from those that keep a signal's variance, or that leave a layer dead."""
     if reason := _unknown(e):
         return reason
     if e.epochs[0] != 0:
         return "the network was not measured before its first epoch"
     if not e.short:
         return None
-    wanted = np.array([math.sqrt(2) if layer.activation in RECTIFIERS else 1.0 for layer in e.facts.layers])
-    size = np.array([math.sqrt(layer.fan_in / max(layer.n_weights, 1)) for layer in e.facts.layers])
-    lookup = np.array([layer.kind == "Embedding" for layer in e.facts.layers])  # has no fan-in that adds up
-    gain = np.where(lookup, np.nan, e.layer("weight_norm")[0] * size / wanted)
-    far = np.abs(np.log(np.maximum(gain, 1e-30)))
-    dead = np.where(e.hidden, e.layer("dead_units")[0], np.nan)
-    off, none = far > math.log(LIMITS.gain), dead >= LIMITS.dead
-    off &= e.hidden | (len(e.names) == 1)
+    judged = e.hidden if len(e.names) > 1 else np.array([True])
+    gain = np.where(judged, e.log_gain, np.nan)
+    dead = e.hidden_layer("dead_units")[0]
+    off, none = np.abs(gain) > math.log(LIMITS.gain), dead >= LIMITS.dead
+    # Small deviations multiply from layer to layer, but a bounded activation stops growth, and normalisation both.
+    bounded = np.isfinite(e.hidden_layer("saturation")[0]).any()
+    total = float(np.nansum(gain))
+    if abs(total) > math.log(LIMITS.total_gain) and not e.facts.normalization and (total < 0 or not bounded):
+        off |= np.sign(gain) == np.sign(total)
     if off.any():
-        worst = int(np.nanargmax(np.where(off, far, np.nan)))
-        value, threshold = float(gain[worst]), float(LIMITS.gain if gain[worst] > 1 else 1 / LIMITS.gain)
-        measure, source = "weight_norm", LIMITS.gain.source
+        worst = int(np.nanargmax(np.where(off, np.abs(gain), np.nan)))
+        limit, value = LIMITS.gain, math.exp(gain[worst])
         said = f"before training the weights of {e.names[worst]} are {value:.2g} times as large as recommended"
+        if abs(gain[worst]) <= math.log(LIMITS.gain):
+            limit, value = LIMITS.total_gain, math.exp(total)
+            said = f"before training the layers' weights together change a signal's size by a factor of {value:.2g}"
+        threshold = float(limit if value > 1 else 1 / limit)
+        measure, source = "weight_norm", limit.source
     elif none.any():
         worst = int(np.nanargmax(dead))
         value, threshold, measure, source = float(dead[worst]), float(LIMITS.dead), "dead_units", LIMITS.dead.source
@@ -447,7 +563,7 @@ def poor_initialization(e: Evidence) -> Judgement:
 
 
 def vanishing_gradients(e: Evidence) -> Judgement:
-    """The error fades on its way to the first layer, and training falls short."""
+    """Find an error that fades on its way to the first layer."""
     if reason := _unknown(e):
         return reason
     if len(e.names) < 3:
@@ -455,14 +571,13 @@ def vanishing_gradients(e: Evidence) -> Judgement:
     if not e.short:
         return None
     error = e.layer("error_rms")
-    with np.errstate(all="ignore"):
-        ratio = error / error[:, -1:]
-    ratio[~(error[:, -1] > 0)] = np.nan
-    shown = (ratio < LIMITS.error_ratio) & e.hidden
-    shown[~shown[:, 0]] = False  # fading is measured at the first layer
-    if not shown.any() or np.mean(shown[:, 0]) < 0.5:
+    ratio = np.where(error[:, -1:] > 0, error / error[:, -1:], np.nan)
+    # It fades layer by layer: a loss in the first layer alone comes from the inputs.
+    faded = (ratio[:, 0] < LIMITS.error_ratio) & (ratio[:, 1] < math.sqrt(LIMITS.error_ratio))
+    shown = (ratio < LIMITS.error_ratio) & e.hidden & faded[:, None]
+    if 2 * faded.sum() < max(e.intact.sum(), 1):
         return None
-    value = float(np.nanmedian(ratio[:, 0]))
+    value = float(np.median(ratio[faded, 0]))
     return Finding(
         condition="vanishing_gradients",
         severity=e.severity,
@@ -482,41 +597,39 @@ def vanishing_gradients(e: Evidence) -> Judgement:
 
 
 def exploding_gradients(e: Evidence) -> Judgement:
-    """The gradient is so large that steps in its direction overshoot, and training falls short."""
+    """Find a gradient so large that steps along it make the loss rise."""
     if reason := _unknown(e):
         return reason
-    if not e.short:
+    if not e.short or e.adaptive or e.facts.clipnorm or not (e.broken or e.jumped or e.rises > LIMITS.rises):
+        return None
+    if e.facts.learning_rate is not None and e.facts.learning_rate > LIMITS.clippable:
         return None
     norm = e.network("grad_norm")
-    shown = ~(norm <= LIMITS.gradient)
-    if e.facts.clipnorm or e.adaptive or not shown.any():
+    shown = norm > LIMITS.gradient
+    if not shown.any():
         return None
-    finite = norm[np.isfinite(norm)]
-    value = float(finite.max()) if len(finite) and not shown[0] else float(norm[0])
-    layers = e.layer("grad_norm")
-    with np.errstate(all="ignore"):
-        large = ~(layers <= LIMITS.gradient) & shown[:, None]
+    value = float(np.nanmax(norm))
     return Finding(
         condition="exploding_gradients",
         severity=e.severity,
-        layers=e.where(large),
+        layers=e.where((e.layer("grad_norm") > LIMITS.gradient) & shown[:, None]),
         epochs=e.at(shown),
         measure="grad_norm",
         value=value,
         threshold=float(LIMITS.gradient),
         source=LIMITS.gradient.source,
-        message=f"The gradient's norm reaches {value:.3g}, and {_left(e)}.",
+        message=f"The gradient's norm reaches {value:.3g}, steps along it make the loss rise, and {_left(e)}.",
         remedies=(*_clipping(e), *_narrower(e, 1 / 100, 1 / 5, "smaller steps bear larger gradients")),
     )
 
 
 def saturated_units(e: Evidence) -> Judgement:
-    """Most activations of a hidden layer lie at their asymptotes, where there is no slope; training falls short."""
+    """Find hidden layers most of whose activations lie at their asymptotes, where there is no slope."""
     if reason := _unknown(e):
         return reason
     if not e.short:
         return None
-    share = np.where(e.hidden, e.layer("saturation"), np.nan)
+    share = e.hidden_layer("saturation")
     shown = share >= LIMITS.saturation
     if not shown.any():
         return None
@@ -540,7 +653,7 @@ def saturated_units(e: Evidence) -> Judgement:
 
 
 def saturated_outputs(e: Evidence) -> Judgement:
-    """Outputs are saturated at the wrong end under squared error, where they hardly learn; training falls short."""
+    """Find outputs that are saturated at the wrong end under squared error, where they hardly learn."""
     if reason := _unknown(e):
         return reason
     if "crossentropy" in e.facts.loss or not e.short:
@@ -571,12 +684,14 @@ def saturated_outputs(e: Evidence) -> Judgement:
 
 
 def dead_units(e: Evidence) -> Judgement:
-    """Most units of a layer have no slope on any row, so that their weights cannot learn; training falls short."""
+    """Find layers most of whose units have no slope on any row, so that their weights cannot learn."""
     if reason := _unknown(e):
         return reason
     if not e.short:
         return None
-    share = np.where(e.hidden, e.layer("dead_units"), np.nan)
+    share = np.where(
+        np.isfinite(e.layer("saturation")), np.nan, e.hidden_layer("dead_units")
+    )  # else they are saturated
     shown = share >= LIMITS.dead
     if not shown.any():
         return None
@@ -604,86 +719,80 @@ def dead_units(e: Evidence) -> Judgement:
 
 
 def update_too_small(e: Evidence) -> Judgement:
-    """The weights have hardly moved although training falls short."""
+    """Find weights that hardly move although a gradient reaches them."""
     if reason := _unknown(e):
         return reason
     ratio = e.update_ratio
     if not np.isfinite(ratio).any():
         return "no update was measured"
-    if not e.short or e.broken:
+    if not e.short or e.broken or e.jumped or (e.hidden_layer("dead_units") >= LIMITS.dead).any():
         return None
-    rows = np.isfinite(ratio).any(axis=1)
-    typical = float(np.nanmax(np.median(np.nan_to_num(ratio[rows]), axis=0)))
-    travel = typical * self_updates(e)
-    if not travel < LIMITS.travel:
+    seen = np.isfinite(ratio).any(axis=1)
+    typical = np.nanmedian(np.nan_to_num(ratio[seen]), axis=0)
+    value = float(typical.max())
+    started_well = not e.start > LIMITS.bad_start * e.baseline
+    steady = started_well and e.falling > LIMITS.falling and e.rise_share < LIMITS.rise_share
+    fast = e.falling > LIMITS.falling_fast
+    threshold = float(LIMITS.travel / e.n_updates)
+    if steady:
+        threshold = max(threshold, float(LIMITS.update_steady if fast else LIMITS.update_low))
+    if not 0 < value < threshold:
         return None
+    course = "and still falling" if steady else "and hardly falling"
     return Finding(
         condition="update_too_small",
         severity=e.severity,
-        layers=e.where((ratio * self_updates(e) < LIMITS.travel)),
-        epochs=e.at(rows),
+        layers=e.where(typical < threshold),
+        epochs=e.at(seen),
         measure="update_ratio",
-        value=typical,
-        threshold=float(LIMITS.travel / self_updates(e)),
-        source=LIMITS.travel.source,
-        message=f"An update changes the weights by {typical:.1g} of themselves, too little for {self_updates(e):.0f} updates, "
-        f"and {_left(e)}.",
+        value=value,
+        threshold=float(threshold),
+        source=LIMITS.update_low.source,
+        message=f"An update changes no layer's weights by more than {value:.1g} of themselves, and after "
+        f"{e.n_updates:.0f} updates {_left(e)}, {course}.",
         remedies=_narrower(e, 5, 100, "larger steps reach a low loss within the same number of updates"),
     )
 
 
-def self_updates(e: Evidence) -> float:
-    """Return how many updates there were."""
-    return max(e.updates * len(e.losses), 1.0)
-
-
 def update_too_large(e: Evidence) -> Judgement:
-    """Updates are large beside the weights, the loss rises, and training falls short."""
+    """Find updates that are large beside the weights, and of which the loss rose or units died."""
     if reason := _unknown(e):
         return reason
-    ratio = e.update_ratio
     if not e.short:
         return None
-    large = ~(ratio <= LIMITS.update_high) & ~np.isnan(ratio)
-    rises, share, peak = _rises(e)
-    unsteady = e.broken or peak > LIMITS.jump or (rises > LIMITS.rises and share > LIMITS.rise_share)
-    if not unsteady or not (large.any() or e.broken):
+    dead = e.hidden_layer("dead_units")
+    died = bool((dead[1:] >= LIMITS.dead).any()) and not (dead[:1] >= LIMITS.dead).any()
+    ratio = e.update_ratio
+    large = ratio > LIMITS.update_high
+    # Of a network that broke down within its first epoch no update was measured.
+    unseen = e.broken and not np.isfinite(ratio).any()
+    unsteady = e.jumped or (e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share)
+    if not (died or unseen or (large.any() and (e.broken or unsteady))):
         return None
-    finite = ratio[np.isfinite(ratio)]
-    value = float(finite.max()) if len(finite) else math.inf
+    value = float(np.nanmax(ratio)) if large.any() else math.inf
+    effect = "training broke down" if e.broken else "the loss rises" if unsteady else "units died"
+    size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
     return Finding(
         condition="update_too_large",
         severity=e.severity,
         layers=e.where(large),
-        epochs=e.at(large),
+        epochs=e.at(large) or (1,),
         measure="update_ratio",
         value=value,
         threshold=float(LIMITS.update_high),
         source=LIMITS.update_high.source,
-        message=f"An update changes the weights by up to {value:.2g} of themselves, the loss does not settle, "
-        f"and {_left(e)}.",
+        message=f"Updates change the weights {size}, {effect}, and {_left(e)}.",
         remedies=(*_narrower(e, 1 / 100, 1 / 5, "smaller steps settle"), *_clipping(e)),
     )
 
 
-def _rises(e: Evidence) -> tuple[float, float, float]:
-    """Return the sum of the loss's rises relative to the baseline, its share of all movement, and the relative peak."""
-    losses = e.losses[np.isfinite(e.losses)] / e.baseline
-    if len(losses) < 3:
-        return 0.0, 0.0, float(losses.max()) if len(losses) else math.nan
-    steps = np.diff(losses)
-    up = float(steps[steps > 0].sum())
-    return up, up / max(float(np.abs(steps).sum()), 1e-12), float(losses.max())
-
-
 def oscillating_loss(e: Evidence) -> Judgement:
-    """The training loss goes up and down instead of falling."""
+    """Find a training loss that goes up and down instead of falling."""
     if reason := _unknown(e):
         return reason
-    if np.isfinite(e.losses).sum() < 4:
+    if len(e.course) < 4:
         return "fewer than four epochs of training"
-    rises, share, _ = _rises(e)
-    if not (rises > LIMITS.rises and share > LIMITS.rise_share) or not e.short:
+    if not e.short or not (e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share):
         return None
     return Finding(
         condition="oscillating_loss",
@@ -691,23 +800,24 @@ def oscillating_loss(e: Evidence) -> Judgement:
         layers=(),
         epochs=tuple(int(i) + 2 for i in np.flatnonzero(np.diff(e.losses) > 0)),
         measure="loss",
-        value=rises,
+        value=e.rises,
         threshold=float(LIMITS.rises),
         source=LIMITS.rises.source,
-        message=f"The training loss rose by {rises:.2g} of a constant prediction's in all, {share:.0%} of its movement, "
-        f"and {_left(e)}.",
+        message=f"The training loss rose by {e.rises:.2g} of a constant prediction's in all, which is "
+        f"{e.rise_share:.0%} of its movement, and {_left(e)}.",
         remedies=_narrower(e, 1 / 100, 1 / 5, "smaller steps settle"),
     )
 
 
 def stalled_loss(e: Evidence) -> Judgement:
-    """At the end the network is no better than a constant prediction."""
+    """Find a network that is no better than a constant prediction at the end."""
     if not len(e.losses) and not e.broken:
         return _UNTRAINED
     if not e.broken and not math.isfinite(e.left):
-        return "the training loss, or what a constant prediction would cost, is not known"
-    if not e.left >= LIMITS.stalled:
-        return None
+        return _NO_BASELINE
+    better = (e.accuracy - e.trivial_accuracy) / (1 - e.trivial_accuracy)
+    if not e.left >= LIMITS.stalled or (better > 1 - LIMITS.stalled and not e.broken):
+        return None  # a loss may be high for a few rows that the network is wrong and sure about
     return Finding(
         condition="stalled_loss",
         severity=e.severity,
@@ -723,7 +833,7 @@ def stalled_loss(e: Evidence) -> Judgement:
 
 
 def overfitting(e: Evidence) -> Judgement:
-    """The loss on held-out rows rises while the training loss falls."""
+    """Find a loss on held-out rows that rises while the training loss falls."""
     name, series = e.held_out
     if not name:
         return "no loss on held-out rows"
@@ -733,12 +843,14 @@ def overfitting(e: Evidence) -> Judgement:
     end = float(np.median(series[-3:]))
     rise = (end - float(series[best])) / e.baseline
     falling = float(np.median(e.losses[-3:])) < float(e.losses[best])
-    if not rise > LIMITS.overfit or not falling:
+    accuracy = np.asarray(e.measured.history.get(name.replace("loss", "accuracy"), ()), dtype=float).ravel()
+    drop = float(np.max(accuracy) - np.median(accuracy[-3:])) if len(accuracy) else math.nan
+    if not rise > LIMITS.overfit or not falling or drop < LIMITS.overfit_accuracy:
         return None
     possible = max(1 - float(series[best]) / e.baseline, 0.0)
     return Finding(
         condition="overfitting",
-        severity=float(np.clip(rise / max(possible, rise), 0.05, 1.0)),
+        severity=1.0 if rise >= possible else max(rise / possible, 0.05),
         layers=(),
         epochs=tuple(range(best + 2, len(series) + 1)),
         measure=name,
@@ -788,6 +900,8 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
     """
     evidence = [Evidence(measured) for measured in measurements]
     notes = [note for measured in measurements for note in measured.facts.notes]
+    if any(e.facts.baseline_loss is None and math.isfinite(e.baseline) for e in evidence):
+        notes.append("the loss of the best constant prediction is not known: that before training stands for it")
     found: dict[str, Finding] = {}
     for condition in CONDITIONS:
         with np.errstate(all="ignore"):
@@ -799,17 +913,14 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
         shown = [judgement for judgement in judgements if isinstance(judgement, Finding)]
         n_judged = len(judgements) - len(reasons)
         if 2 * len(shown) > n_judged:
-            # A whole finding of one fold, so that its numbers fit together; sorted, so that folds may come in any order.
-            shown.sort(key=lambda finding: (finding.severity, finding.message, finding.epochs, finding.layers))
+            # A whole finding of one fold, so that its numbers fit together; sorted, for any order of the folds.
+            shown.sort(key=lambda finding: (finding.severity, repr(finding)))
             found[condition] = replace(shown[len(shown) // 2], folds=len(shown), n_folds=n_judged)
     findings = _explained(found)
-    order = {condition: i for i, condition in enumerate(_BY_DEPTH)}
-    findings.sort(key=lambda f: (f.consequence_of is not None, -f.severity * f.folds / f.n_folds, order[f.condition]))
+    findings.sort(
+        key=lambda f: (f.consequence_of is not None, -f.severity * f.folds / f.n_folds, PRECEDENCE.index(f.condition))
+    )
     return HealthReport(tuple(findings), tuple(sorted(set(notes))), tuple(measurements))
-
-
-#: Among equally severe causes the one that explains most comes first.
-_BY_DEPTH = sorted(CONDITIONS, key=lambda c: (len(CAUSES.get(c, ())), CONDITIONS.index(c)))
 
 
 def _explained(found: Mapping[str, Finding]) -> list[Finding]:
@@ -864,9 +975,11 @@ def _fatal(e: Evidence) -> list[str]:
     if not nothing or not e.hidden.any():
         return reasons
     last = np.flatnonzero(trained)[-2:]
+    error = e.layer("error_rms")[last]
+    faded = error[:, 0] < LIMITS.error_ratio * error[:, -1]  # else the rate alone is small, as in a warm-up
     if np.all(e.layer("grad_rms")[last, 0] == 0):
         reasons.append(f"vanishing_gradients: no gradient reaches {e.names[0]}")
-    elif np.all(e.layer("update_ratio")[last, 0] < LIMITS.no_update):
+    elif np.all(faded & (e.layer("update_ratio")[last, 0] < LIMITS.no_update)):
         reasons.append(f"vanishing_gradients: updates of {e.names[0]} are below the resolution of float32")
     dead = (e.layer("dead_units")[last] >= 1).all(axis=0) & e.hidden
     if dead.any() and not e.facts.residual:

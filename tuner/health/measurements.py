@@ -205,7 +205,8 @@ class Measurements:
     def layer(self, measure: str) -> np.ndarray:
         """Return one measure of all layers, (E, L)."""
         index = LAYER_MEASURES.index(measure)
-        return np.array([values[:, index] for values in self.layers], dtype=float).reshape(len(self.epochs), -1)
+        values = [values[:, index] for values in self.layers]
+        return np.array(values, dtype=float).reshape(len(self.epochs), len(self.facts.layers))
 
     def of_network(self, measure: str) -> np.ndarray:
         """Return one measure of the network, (E,)."""

@@ -154,7 +154,7 @@ class HealthReport:
 
     @property
     def verdict(self) -> str:
-        """ "healthy", or the most severe condition that is a cause."""
+        """The most severe condition that is a cause; "healthy" without one."""
         return self.causes[0].condition if self.causes else HEALTHY
 
     @property

@@ -1,0 +1,325 @@
+"""The diagnosis names the cause of textbook cases, stays silent on healthy networks, and survives any numbers."""
+
+import json
+import re
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_networks import Data, Recipe, make_data, train
+
+from tuner.health.diagnosis import CAUSES, CONDITIONS, JUDGES, LIMITS, fatal, judge
+from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, LayerFacts, Measurements, NetworkFacts
+from tuner.health.report import HealthReport
+from tuner.hyperparameters import HYPERPARAMETERS
+
+DATA = make_data()
+REGRESSION = make_data("regression")
+BINARY = make_data("binary")
+
+
+def learned_by_heart():
+    """Return few rows whose labels are noise, which a network can only learn by heart."""
+    data = make_data("binary", n=128, features=40, noise=0.5)
+    return Data(data.X, data.Y, data.task, data.X_test, data.Y_test)
+
+
+# name: (recipe, data, verdict, conditions that must be found beside it)
+SICK = {
+    "deep sigmoid with plain gradient descent": (
+        Recipe(depth=10, activation="sigmoid", optimizer="sgd", rate=0.1),
+        DATA,
+        "vanishing_gradients",
+        {"stalled_loss"},
+    ),
+    "deep relu of weights three times too large": (
+        Recipe(depth=10, init=1.0, optimizer="sgd", rate=0.01),
+        DATA,
+        "poor_initialization",
+        {"exploding_gradients"},
+    ),
+    "tanh with weights too large": (
+        Recipe(depth=5, activation="tanh", init=3.0, optimizer="sgd", rate=0.05),
+        DATA,
+        "poor_initialization",
+        {"saturated_units"},
+    ),
+    "all weights zero": (
+        Recipe(depth=3, activation="tanh", init="zeros", optimizer="sgd", rate=0.05),
+        DATA,
+        "poor_initialization",
+        {"stalled_loss"},
+    ),
+    "sigmoids on inputs of a hundred": (
+        Recipe(depth=2, activation="sigmoid", optimizer="sgd", rate=0.05),
+        DATA.with_inputs(lambda X: 100 * X),
+        "unscaled_inputs",
+        {"saturated_units"},
+    ),
+    "inputs far from zero": (
+        Recipe(depth=3, optimizer="sgd", rate=0.05),
+        DATA.with_inputs(lambda X: X + 30),
+        "unscaled_inputs",
+        set(),
+    ),
+    "a rate too large for gradient descent": (
+        Recipe(depth=3, activation="tanh", optimizer="momentum", rate=3.0),
+        DATA,
+        "update_too_large",
+        set(),
+    ),
+    "a rate too large for Adam": (Recipe(depth=3, activation="elu", rate=0.3), DATA, "update_too_large", set()),
+    "a rate too small for gradient descent": (
+        Recipe(depth=3, activation="tanh", optimizer="sgd", rate=1e-4),
+        DATA,
+        "update_too_small",
+        set(),
+    ),
+    "a rate too small for Adam": (Recipe(depth=3, rate=1e-6), DATA, "update_too_small", set()),
+    "relu with a bias of -10": (Recipe(depth=3, bias=-10.0), DATA, "poor_initialization", {"dead_units"}),
+    "a diverging regression": (
+        Recipe(depth=3, optimizer="sgd", rate=10.0),
+        REGRESSION,
+        "update_too_large",
+        {"non_finite"},
+    ),
+    "rows learned by heart": (
+        Recipe(depth=3, units=64, rate=3e-3, epochs=60),
+        learned_by_heart(),
+        "overfitting",
+        set(),
+    ),
+}
+
+HEALTHY = {
+    "relu, He, Adam": (Recipe(rate=3e-3), DATA),
+    "one layer": (Recipe(depth=0, rate=3e-2), DATA),
+    "tanh, Glorot, depth 5": (Recipe(depth=5, activation="tanh", optimizer="momentum", rate=0.03), DATA),
+    "depth 20 with batch normalisation": (Recipe(depth=20, bn="before", rate=3e-3, epochs=24), BINARY),
+    "depth 20 with shortcuts": (Recipe(depth=20, activation="tanh", residual=True, rate=1e-3), DATA),
+    "regression": (Recipe(activation="elu", rate=3e-3), REGRESSION),
+    "sigmoid, shallow": (Recipe(depth=1, activation="sigmoid", rate=3e-2), DATA),
+    "raw inputs that do no harm": (Recipe(depth=2, rate=3e-3), DATA.with_inputs(lambda X: 5 * X + 1)),
+    "squared error": (Recipe(depth=2, loss="mean_squared_error", rate=3e-3), BINARY),
+}
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_textbook_cases_have_their_cause(name):
+    recipe, data, verdict, others = SICK[name]
+    report = judge(train(recipe, data, folds=3))
+    assert report.verdict == verdict, str(report)
+    assert others <= set(report.conditions), str(report)
+    assert report.score < 0.6
+    assert report.causes[0].remedies
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_networks_that_learn_are_healthy(name):
+    measurements = train(*HEALTHY[name], folds=3)
+    report = judge(measurements)
+    assert (report.verdict, report.score) == ("healthy", 1.0), str(report)
+    for epochs in range(len(measurements[0].epochs)):
+        assert fatal([first_epochs(m, epochs) for m in measurements]) is None
+
+
+def first_epochs(measured, epochs):
+    """Return what had been measured after so many epochs."""
+    history = {name: series[:epochs] for name, series in measured.history.items()}
+    n = epochs + 1
+    return Measurements(measured.facts, measured.epochs[:n], measured.layers[:n], measured.network[:n], history)
+
+
+def test_wrong_outputs_of_squared_error_are_found_and_cross_entropy_is_proposed():
+    patients = train(Recipe(depth=1, activation="tanh", optimizer="sgd", rate=0.1, loss="mean_squared_error"), BINARY)
+    wrong = NETWORK_MEASURES.index("output_wrong")
+    for numbers in patients[0].network:
+        numbers[wrong] = 0.5
+    patients[0].history.update(loss=[0.24] * 12, accuracy=[0.5] * 12)
+    report = judge(patients)
+    assert report.verdict == "saturated_outputs"
+    assert report.causes[0].remedies[0].edit == {"loss": "auto", "output_activation": "auto"}
+    entropy = replace(patients[0], facts=replace(patients[0].facts, loss="binary_crossentropy"))
+    assert "saturated_outputs" not in judge([entropy]).conditions
+
+
+@pytest.mark.parametrize(
+    ("sick", "why"),
+    [
+        (Recipe(depth=3, optimizer="sgd", rate=10.0), "non_finite"),
+        (Recipe(depth=3, bias=-10.0), "vanishing_gradients|dead_units"),
+        (Recipe(depth=20, activation="sigmoid", optimizer="sgd", rate=0.1), "vanishing_gradients"),
+    ],
+    ids=["non-finite", "dead", "vanished"],
+)
+def test_what_will_not_recover_is_fatal_when_all_folds_agree(sick, why):
+    folds = [first_epochs(m, 3) for m in train(sick, REGRESSION if "non" in why else DATA, folds=2)]
+    reason = fatal(folds)
+    assert reason is not None and re.match(why, reason) and "\n" not in reason
+    healthy = first_epochs(train(Recipe(), DATA)[0], 3)
+    assert fatal([*folds, healthy]) is None
+
+
+def test_nothing_is_fatal_before_training():
+    for recipe, data, _, _ in SICK.values():
+        assert fatal([first_epochs(m, 0) for m in train(replace(recipe, epochs=0), data)]) is None
+    assert fatal([]) is None
+
+
+def test_most_folds_decide():
+    sick, healthy = train(SICK["a rate too small for Adam"][0], DATA, folds=2), train(Recipe(rate=3e-3), DATA)
+    report = judge([*sick, *healthy])
+    assert report.verdict == "update_too_small"
+    assert (report.findings[0].folds, report.findings[0].n_folds) == (2, 3)
+    assert judge([sick[0], *healthy, *healthy]).verdict == "healthy"
+
+
+def test_remedies_are_not_what_the_network_has():
+    recipe, data, _, _ = SICK["deep sigmoid with plain gradient descent"]
+    remedies = judge(train(recipe, data)).causes[0].remedies
+    assert {"batch_normalization": "before"} in [remedy.edit for remedy in remedies]
+    measured = train(recipe, data)[0]
+    measured.facts = replace(measured.facts, normalization=True, residual=True)
+    edits = [remedy.edit for finding in judge([measured]).findings for remedy in finding.remedies]
+    assert not [edit for edit in edits if {"batch_normalization", "residual"} & set(edit)]
+
+
+def test_remedies_are_hyperparameters_that_the_estimators_accept():
+    for recipe, data, _, _ in SICK.values():
+        for finding in judge(train(recipe, data)).findings:
+            for remedy in finding.remedies:
+                for name, value in remedy.edit.items():
+                    if name == "inputs":
+                        assert value == "standardize"
+                        continue
+                    for one in value if isinstance(value, tuple) else (value,):
+                        HYPERPARAMETERS[name].check(one)
+
+
+def test_lower_and_higher_rates_are_relative_to_the_trials_own():
+    for name, sign in (("a rate too large for Adam", -1), ("a rate too small for Adam", 1)):
+        recipe, data, verdict, _ = SICK[name]
+        finding = next(f for f in judge(train(recipe, data)).findings if f.condition == verdict)
+        low, high = next(r.edit["learning_rate"] for r in finding.remedies if "learning_rate" in r.edit)
+        assert low < high
+        assert (np.sign(np.log([low / recipe.rate, high / recipe.rate])) == sign).all()
+
+
+def test_what_cannot_be_judged_is_said():
+    assert judge([]).verdict == "healthy"
+    assert len(judge([]).notes) == len(CONDITIONS)
+    untrained = judge([first_epochs(train(Recipe(epochs=0))[0], 0)])
+    assert untrained.verdict == "healthy"
+    assert "stalled_loss was not judged: no epoch of training" in untrained.notes
+    bare = Measurements(NetworkFacts(layers=(), notes=("a model without layers",)), history={"loss": [1.0, 0.5]})
+    assert "a model without layers" in judge([bare]).notes
+    assert any(note.startswith("overfitting was not judged") for note in judge([bare]).notes)
+
+
+def test_a_fit_that_ended_in_its_first_epoch_is_judged():
+    measured = train(Recipe(epochs=1, optimizer="sgd", rate=1e6), REGRESSION)[0]
+    report = judge([measured])
+    assert "non_finite" in report.conditions
+    assert report.score == 0
+
+
+def test_every_limit_has_a_source_and_every_condition_a_judge():
+    assert all(getattr(LIMITS, limit.name).source for limit in fields(LIMITS))
+    assert tuple(JUDGES) == CONDITIONS
+    for condition, causes in CAUSES.items():
+        assert {condition, *causes} <= set(CONDITIONS)
+        for cause in causes:  # nothing is its own cause, over however many steps
+            assert condition not in ancestors(cause)
+
+
+def ancestors(condition):
+    causes = CAUSES.get(condition, ())
+    return {condition}.union(*map(ancestors, causes)) if causes else {condition}
+
+
+NUMBERS = st.one_of(
+    st.floats(width=32),
+    st.sampled_from([0.0, 1.0, 0.5, 1e-30, 1e30, np.nan, np.inf, -np.inf]),
+    st.floats(0, 1),
+)
+
+
+@st.composite
+def any_layers(draw):
+    kinds = st.sampled_from(["relu", "tanh", "sigmoid", "linear", "unknown"])
+    count = st.integers(1, 64)
+    return tuple(
+        LayerFacts(
+            f"layer_{i}", draw(st.sampled_from(["Dense", "Embedding"])), draw(kinds), *draw(st.tuples(*[count] * 3))
+        )
+        for i in range(draw(st.integers(0, 4)))
+    )
+
+
+@st.composite
+def any_measurements(draw, layers):
+    count = st.integers(1, 64)
+    maybe = st.one_of(st.none(), st.floats(0, 1e6))
+    facts = NetworkFacts(
+        layers,
+        loss=draw(st.sampled_from(["unknown", "mean_squared_error", "binary_crossentropy"])),
+        optimizer=draw(st.sampled_from(["unknown", "sgd", "adam"])),
+        learning_rate=draw(maybe),
+        clipnorm=draw(maybe),
+        baseline_loss=draw(maybe),
+        normalization=draw(st.booleans()),
+        n_rows=draw(st.one_of(st.none(), count)),
+        batch_size=draw(st.one_of(st.none(), count)),
+    )
+    series = st.lists(NUMBERS, max_size=6)
+    names = st.sampled_from(["loss", "val_loss", "test_loss", "accuracy", "test_accuracy"])
+    measured = Measurements(facts, history=draw(st.dictionaries(names, series)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    pool = np.array(draw(st.lists(NUMBERS, min_size=1, max_size=8)))
+    start = draw(st.integers(0, 2))
+    for epoch in range(start, start + draw(st.integers(0, 5))):
+        layers_of = rng.choice(pool, (len(layers), len(LAYER_MEASURES)))
+        measured.add(epoch, layers_of, rng.choice(pool, len(NETWORK_MEASURES)))
+    return measured
+
+
+def any_folds():
+    """Return measurements of the folds of one trial, which share their layers."""
+    return any_layers().flatmap(lambda layers: st.lists(any_measurements(layers), max_size=4))
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_folds(), st.randoms())
+def test_any_numbers_give_a_report(measurements, random):
+    report = judge(measurements)
+    assert set(report.conditions) <= set(CONDITIONS) and len(set(report.conditions)) == len(report.findings)
+    assert (report.verdict == "healthy") == (not report.causes)
+    assert 0 <= report.score <= 1
+    assert all(0 < finding.severity <= 1 and 0 < finding.folds <= finding.n_folds for finding in report.findings)
+    for finding in report.findings:
+        assert finding.consequence_of is None or finding.consequence_of in report.conditions
+        assert finding.message in " ".join(str(report).split())
+    assert fatal(measurements) is None or "\n" not in fatal(measurements)
+
+    shuffled = random.sample(measurements, len(measurements))
+    again = judge(shuffled)
+    assert (repr(again.findings), again.notes, again.score) == (repr(report.findings), report.notes, report.score)
+    assert fatal(shuffled) == fatal(measurements)
+
+    read = HealthReport.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False)))
+    assert repr(read.findings) == repr(report.findings)
+    assert (read.notes, read.score, read.verdict) == (report.notes, report.score, report.verdict)
+    assert len(read.measurements) == len(measurements)
+
+
+@settings(max_examples=50, deadline=None)
+@given(any_folds())
+def test_numbers_that_are_finite_are_not_called_otherwise(measurements):
+    clean = [m for m in measurements if np.isfinite(m.of_network("non_finite")).all()]
+    for measured in clean:
+        for numbers in measured.network:
+            numbers[NETWORK_MEASURES.index("non_finite")] = 0
+        measured.history = {"loss": [1.0]}
+    assert "non_finite" not in judge(clean).conditions
