@@ -71,19 +71,15 @@ class Limits:
     #: The share of a layer's units without any slope.
     dead: Limit = Limit(0.8, f"{_CS231N}; {_OURS}")
     #: An update relative to the weights, when the loss rose above a constant prediction's or units died.
-    update_high: Limit = Limit(3e-3, f"{_CS231N}: about 1e-3; {_OURS}")
+    update_high: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
     #: An update relative to the weights, when the loss still falls steadily.
     update_low: Limit = Limit(4e-3, f"{_CS231N}: about 1e-3; {_OURS}")
-    #: ... and when it still falls fast.
-    update_steady: Limit = Limit(2e-2, _OURS)
     #: How far all updates together moved the weights, relative to themselves, had they had one direction.
-    travel: Limit = Limit(0.03, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
+    travel: Limit = Limit(0.1, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
     #: The fall of the loss over the second half of training, in units of the baseline, that is still learning.
-    falling: Limit = Limit(0.04, _OURS)
-    #: ... and that would go on for long.
-    falling_fast: Limit = Limit(0.1, _OURS)
+    falling: Limit = Limit(0.03, _OURS)
     #: The loss before training above which its fall is no learning.
-    bad_start: Limit = Limit(2.0, f"times the loss of a constant prediction; {_OURS}")
+    bad_start: Limit = Limit(3.0, f"times the loss of a constant prediction; {_OURS}")
     #: The sum of the rises of the loss, in units of the baseline.
     rises: Limit = Limit(0.08, _OURS)
     #: ... and as a share of all its movement.
@@ -732,10 +728,7 @@ def update_too_small(e: Evidence) -> Judgement:
     value = float(typical.max())
     started_well = not e.start > LIMITS.bad_start * e.baseline
     steady = started_well and e.falling > LIMITS.falling and e.rise_share < LIMITS.rise_share
-    fast = e.falling > LIMITS.falling_fast
-    threshold = float(LIMITS.travel / e.n_updates)
-    if steady:
-        threshold = max(threshold, float(LIMITS.update_steady if fast else LIMITS.update_low))
+    threshold = max(LIMITS.travel / e.n_updates, LIMITS.update_low if steady else 0.0)
     if not 0 < value < threshold:
         return None
     course = "and still falling" if steady else "and hardly falling"
@@ -770,7 +763,7 @@ def update_too_large(e: Evidence) -> Judgement:
     if not (died or unseen or (large.any() and (e.broken or unsteady))):
         return None
     value = float(np.nanmax(ratio)) if large.any() else math.inf
-    effect = "training broke down" if e.broken else "the loss rises" if unsteady else "units died"
+    effect = "" if e.broken else "the loss rises, " if unsteady else "units died, "
     size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
     return Finding(
         condition="update_too_large",
@@ -781,7 +774,7 @@ def update_too_large(e: Evidence) -> Judgement:
         value=value,
         threshold=float(LIMITS.update_high),
         source=LIMITS.update_high.source,
-        message=f"Updates change the weights {size}, {effect}, and {_left(e)}.",
+        message=f"Updates change the weights {size}, {effect}and {_left(e)}.",
         remedies=(*_narrower(e, 1 / 100, 1 / 5, "smaller steps settle"), *_clipping(e)),
     )
 

@@ -282,8 +282,9 @@ class HealthReport:
     def _family(self, finding: Finding, indent: str, shown: set[str]) -> Iterable[str]:
         """Yield the lines of a finding, and below it those of its consequences."""
         shown.add(finding.condition)
-        yield from textwrap.wrap(f"{finding.condition}: {finding.message}", 100, initial_indent=indent)
         inner = indent + "  "
+        headline = f"{finding.condition}: {finding.message}"
+        yield from textwrap.wrap(headline, 100, initial_indent=indent, subsequent_indent=inner)
         if finding.layers:
             yield f"{inner}layers: {_shortened(finding.layers)}"
         if finding.epochs:
