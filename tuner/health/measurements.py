@@ -31,7 +31,8 @@ For each layer (`LAYER_MEASURES`)
 - ``slope``: the root mean square of σ'(z)
 - ``local_slope``: the root mean square of w·σ'(z), by which an error shrinks on its way through one connection
   (Nielsen, chapter 5: with a sigmoid's slope of at most 0.25, |w| < 4 shrinks it)
-- ``non_finite``: how many of the layer's weights, gradients and activations are NaN or infinite
+- ``non_finite``: for how many units weights or gradients, activations, or errors are NaN, infinite, or too large for
+  their squares to be numbers; a unit counts up to three times
 
 For the network (`NETWORK_MEASURES`)
 

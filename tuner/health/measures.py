@@ -74,8 +74,8 @@ _RECURRENT = (keras.layers.RNN,)
 #: The measures of the layers and those of the network, see `tuner.health.measurements`.
 Measured: TypeAlias = tuple[np.ndarray, np.ndarray]
 
-_OF_UNITS = ("mean", "variance", "near", "index", "slope", "largest_slope", "error", "bad")
-_OF_KERNELS = ("gradient", "zeros", "weight", "earlier", "change", "bad_weights")
+_OF_UNITS = ("mean", "variance", "near", "index", "slope", "largest_slope", "error")
+_OF_KERNELS = ("gradient", "zeros", "weight", "earlier", "change")
 
 
 @dataclass
@@ -264,7 +264,7 @@ class Probe:
         if site is None:
             return a
         if isinstance(layer, ChosenActivation):
-            name, slope = "chosen", layer.slope(z)
+            name, slope = "chosen", layer.slope
         else:
             name = _ACTIVATION_LAYERS.get(type(layer)) or _activation_name(
                 getattr(layer, "activation", None) or getattr(layer, "function", None)
@@ -369,7 +369,6 @@ class Probe:
                     "slope": tf.reduce_mean(tf.square(slope), axis=1),
                     "largest_slope": tf.reduce_max(tf.abs(slope), axis=1),
                     "error": tf.reduce_mean(tf.square(error), axis=1),
-                    "bad": _count_bad(a),
                 }.items():
                     by_unit.setdefault(name, []).append(value)
             sums |= {name: tf.concat(values, axis=1) for name, values in by_unit.items()}
@@ -383,7 +382,6 @@ class Probe:
                     "weight": tf.reduce_sum(tf.square(new), axis=1),
                     "earlier": tf.reduce_sum(tf.square(old), axis=1),
                     "change": tf.reduce_sum(tf.math.squared_difference(new, old), axis=1),
-                    "bad_weights": _count_bad(gradient + new),
                 }.items():
                     by_kernel.setdefault(name, []).append(value)
             sums |= {name: tf.concat(values, axis=1) for name, values in by_kernel.items()}
@@ -436,6 +434,7 @@ class Probe:
         unit = {name: sums[name][:, self._units[i]] for name in _OF_UNITS}
         columns, n = self._columns[i], self.layers[i].n_weights
         kernel = {name: sum(sums[name][:, c].sum(axis=1) for c in columns) for name in _OF_KERNELS}
+        bad_weights = sum(np.sum(~np.isfinite(sums["gradient"] + sums["weight"])[:, c], axis=1) for c in columns)
         bounded = np.array([own[i].activation in RANGES for own in layers])
         near, index = unit["near"], unit["index"]
         slope, nan = unit["slope"], np.full(len(bounded), math.nan)
@@ -459,7 +458,7 @@ class Probe:
             variance.mean(axis=1),
             *(np.where(bounded, value, math.nan) for value in saturation),
             *slopes,
-            unit["bad"].sum(axis=1) + kernel["bad_weights"],
+            sum(np.sum(~np.isfinite(unit[name]), axis=1) for name in ("variance", "error")) + bad_weights,
         ]
 
     def _of_network(self, sums: Mapping[str, np.ndarray], by_layer: np.ndarray) -> np.ndarray:
@@ -582,11 +581,6 @@ def _rows(site: _Site, values: Sequence[Any]) -> Any:
     """Return the values of all calls of a site as (n, u)."""
     flat = [_table(v if site.axis == -1 else tf.experimental.numpy.moveaxis(v, site.axis, -1)) for v in values]
     return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
-
-
-def _count_bad(values: Any) -> Any:
-    """Return how many values of (l, n, u) are NaN or infinite, (l, u)."""
-    return tf.reduce_sum(tf.cast(tf.logical_not(tf.math.is_finite(values)), values.dtype), axis=1)
 
 
 def _slope(function: Callable[[Any], Any], z: Any, tape: Any) -> Any:

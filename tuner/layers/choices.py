@@ -28,6 +28,11 @@ class ChosenActivation(keras.layers.Layer):
     ----------
     activations : sequence of str
         Of `ELEMENTWISE`.
+
+    Attributes
+    ----------
+    slope : tensor
+        The derivative at every input of the latest call.
     """
 
     def __init__(self, activations: Sequence[str], **kwargs: Any):
@@ -48,25 +53,18 @@ class ChosenActivation(keras.layers.Layer):
 
         @tf.custom_gradient
         def chosen(x: Any, choice: Any) -> Any:
-            value, slope = self._value_and_slope(x, choice)
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch(x)
+                values = [function(x) for function in self._functions]
+            slopes = [tape.gradient(value, x, unconnected_gradients="zero") for value in values]
+            value, slope = values[0], slopes[0]
+            for i in range(1, len(values)):
+                value = tf.where(choice == i, values[i], value)
+                slope = tf.where(choice == i, slopes[i], slope)
+            self.slope = slope
             return value, lambda upstream: (upstream * slope, None)
 
         return chosen(inputs, tf.convert_to_tensor(self.choice.value))
-
-    def slope(self, inputs: Any) -> Any:
-        """Return the derivative of the chosen activation at every input."""
-        return self._value_and_slope(inputs, tf.convert_to_tensor(self.choice.value))[1]
-
-    def _value_and_slope(self, x: Any, choice: Any) -> tuple[Any, Any]:
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            values = [function(x) for function in self._functions]
-        slopes = [tape.gradient(value, x, unconnected_gradients="zero") for value in values]
-        value, slope = values[0], slopes[0]
-        for i in range(1, len(values)):
-            value = tf.where(choice == i, values[i], value)
-            slope = tf.where(choice == i, slopes[i], slope)
-        return value, slope
 
 
 class OptionalNormalization(keras.layers.Layer):
