@@ -1,6 +1,5 @@
 """What a search makes of the gradients that its networks measure."""
 
-import numpy as np
 from dataclasses import replace
 
 import numpy as np

@@ -58,8 +58,9 @@ class Shared:
         How many of the trials with these values had the condition, out of how many that had it or were healthy.
     sick_else, n_else : int
         The same of those with other values.
-    chance : float
-        How probable as clear a difference is by chance, all comparisons of the condition taken together.
+    log_chance : float
+        The natural logarithm of how probable as clear a difference is by chance, all comparisons of the condition taken
+        together.
     """
 
     values: str
@@ -67,7 +68,7 @@ class Shared:
     n: int
     sick_else: int
     n_else: int
-    chance: float
+    log_chance: float
 
     def __str__(self) -> str:
         return f"{self.values} ({self.sick} of {self.n} sick; else {self.sick_else} of {self.n_else})"
@@ -213,10 +214,10 @@ def _shared(sick: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, An
         c, m = int((is_sick & rest).sum()), int(rest.sum())
         if a < _FEWEST or n - a + m - c < _FEWEST:
             continue
-        chance = min(1.0, len(candidates) * _hypergeometric_tail(a, n, a + c, n + m))
-        if chance < _CHANCE and (name not in best or chance < best[name].chance):
+        chance = math.log(len(candidates)) + _log_hypergeometric_tail(a, n, a + c, n + m)
+        if chance < math.log(_CHANCE) and (name not in best or chance < best[name].log_chance):
             best[name] = Shared(words, a, n, c, m, chance)
-    return tuple(sorted(best.values(), key=lambda shared: shared.chance)[:_MOST_SHARED])
+    return tuple(sorted(best.values(), key=lambda shared: shared.log_chance)[:_MOST_SHARED])
 
 
 def _candidates(name: str, trials: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, np.ndarray, np.ndarray]]:
@@ -246,10 +247,10 @@ def _candidates(name: str, trials: Sequence[Mapping[str, Any]]) -> Iterable[tupl
         yield f"{name} = {text}", known & (texts == text), known
 
 
-def _hypergeometric_tail(a: int, n: int, sick: int, total: int) -> float:
-    """Return the probability that at least `a` of `n` trials drawn from `total` are sick, of which `sick` are.
+def _log_hypergeometric_tail(a: int, n: int, sick: int, total: int) -> float:
+    """Return the logarithm of the p-value of Fisher's exact test, one-sided.
 
-    Fisher's exact test, one-sided.
+    That is how probable it is that at least `a` of `n` trials are sick which are drawn from `total`, `sick` of them sick.
     """
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
 
@@ -258,4 +259,5 @@ def _hypergeometric_tail(a: int, n: int, sick: int, total: int) -> float:
 
     k = np.arange(a, min(n, sick) + 1)
     k = k[n - k <= total - sick]
-    return float(np.exp(log_choose(sick, k) + log_choose(total - sick, n - k) - log_choose(total, n)).sum())
+    terms = log_choose(sick, k) + log_choose(total - sick, n - k) - log_choose(total, n)
+    return float(np.log(np.exp(terms - terms.max()).sum()) + terms.max())
