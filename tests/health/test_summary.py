@@ -86,6 +86,8 @@ def test_the_most_frequent_remedy_is_told():
     summary = summarize(trials)
     assert summary.conditions[0].remedy == "learning_rate=0.001: it helps"
     assert summary.lines()[1] == "  exploding: try learning_rate=0.001: it helps"
+    [narrower] = summarize([({}, *sick(learning_rate=(1e-5, 2e-4)))]).conditions
+    assert narrower.remedy == "learning_rate=1e-05 to 0.0002: it helps"
 
 
 def test_a_terminal_gets_four_lines_at_most_and_none_where_nothing_is_known():

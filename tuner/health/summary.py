@@ -186,10 +186,15 @@ def _words(condition: str) -> str:
     return condition.replace("_", " ")
 
 
+def _value(value: Any) -> str:
+    """Return the value of an edit in words; two numbers are a range."""
+    return f"{value[0]:.2g} to {value[1]:.2g}" if isinstance(value, tuple) else str(value)
+
+
 def _remedy(condition: str, trials: Sequence[Trial]) -> str:
     """Return the remedy that most trials with a condition were given first; of equal ones the first."""
     remedies = Counter(
-        f"{', '.join(f'{name}={value!r}' for name, value in remedy.edit.items())}: {remedy.reason}".removeprefix(": ")
+        f"{', '.join(f'{name}={_value(value)}' for name, value in remedy.edit.items())}: {remedy.reason}"
         for _, _, findings, _ in trials
         for finding in findings
         if finding.condition == condition
@@ -250,7 +255,7 @@ def _candidates(name: str, trials: Sequence[Mapping[str, Any]]) -> Iterable[tupl
 def _log_hypergeometric_tail(a: int, n: int, sick: int, total: int) -> float:
     """Return the logarithm of the p-value of Fisher's exact test, one-sided.
 
-    That is how probable it is that at least `a` of `n` trials are sick which are drawn from `total`, `sick` of them sick.
+    How probable it is that at least `a` of `n` trials are sick, drawn from `total` of which `sick` are.
     """
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
 
