@@ -55,7 +55,8 @@ MAY_IMPORT = {
         "__init__",
     },
     "study": {"backend", "errors", "health", "progress", "search", "tracking", "report"},
-    "cli": {"errors", "health", "study", "tracking", "__init__"},
+    "diagnose": {"backend", "errors", "health", "results", "search"},
+    "cli": {"diagnose", "errors", "report", "study", "tracking", "__init__"},
     "__main__": {"cli"},
     "testing": {"__init__", "errors", "engine", "estimators", "health", "network", "seeds", "tracking"},
 }
@@ -120,8 +121,9 @@ def test_imports_run_one_way(path):
         "import sys; sys.argv = ['tuner', '--help']\nfrom tuner.cli import main\nmain()",
         "import sys; sys.argv = ['tuner', '--version']\nfrom tuner.cli import main\nmain()",
         "import sys; sys.argv = ['tuner', 'run', '--help']\nfrom tuner.cli import main\nmain()",
+        "import sys; sys.argv = ['tuner', 'diagnose', '--help']\nfrom tuner.cli import main\nmain()",
     ],
-    ids=["import", "--help", "--version", "run --help"],
+    ids=["import", "--help", "--version", "run --help", "diagnose --help"],
 )
 def test_the_front_door_imports_nothing_heavy(statement):
     code = (

@@ -140,6 +140,20 @@ def load_study(storage: Storage, name: str) -> Study | None:
             return None
 
 
+def study_names(storage: Storage) -> list[str]:
+    """Return the names of the studies in a storage; none if there is no such storage.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached.
+    """
+    if storage is None or (_is_path(storage) and not Path(storage).exists()):  # type: ignore[arg-type]
+        return []
+    with _reaching(storage):
+        return optuna.get_all_study_names(_opened(storage))  # type: ignore[arg-type]
+
+
 def set_aside(storage: Storage, name: str) -> str | None:
     """Move what the study of that name holds to another name, and return it; None if there is no such study.
 

@@ -67,6 +67,7 @@ from tuner.rounds import (
     score_of,
     set_aside,
     state_of,
+    study_names,
 )
 from tuner.spaces import Params, Space, configured, describe, keras_steps, make_space, quiet
 from tuner.tracking.autolog import autologging_off
@@ -75,7 +76,16 @@ from tuner.tracking.base import NullTracker, StudyRecord, StudyResult, Tracker
 if TYPE_CHECKING:
     from tuner.health.diagnosis import HealthReport
 
-__all__ = ["ROUND_SIZE", "OptunaSearchCV", "finished_trials", "load_study", "score_of", "set_aside", "state_of"]
+__all__ = [
+    "ROUND_SIZE",
+    "OptunaSearchCV",
+    "finished_trials",
+    "load_study",
+    "score_of",
+    "set_aside",
+    "state_of",
+    "study_names",
+]
 
 # On a study:
 _TRACKING = "tuner:tracking"  # what the tracker wants to see again when the study goes on
