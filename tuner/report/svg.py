@@ -32,11 +32,11 @@ _ZERO_COLOR, _MISSING_COLOR = "000000", "e0e0e0"
 # The colours of Okabe & Ito 2008, which people with any colour vision tell apart; the markers differ as well.
 _BEFORE, _AFTER = "#0072B2", "#D55E00"
 
-_LINE = 13  # pixels between two lines of text of 11 pixels
-_LETTER = 6.2  # pixels, about
+_LINE = 14  # pixels between two lines of text of 12 pixels
+_LETTER = 6.8  # pixels, about
 _NAME = 26  # letters; longer names are cut in the middle
 _SMALLEST, _LARGEST = 90, 440  # pixels of a heat map's height
-_PLOT = 330  # pixels of a plot's width
+_PLOT = 280  # pixels of a plot's width
 _DECADES = 30  # the most that a logarithmic scale shows: what lies below is as good as 0
 
 
@@ -80,13 +80,13 @@ def heat_map(report: HealthReport) -> Picture:
         panels.append(("saturated share of activations", saturation, False))
     elif np.isfinite(updates).any():
         panels.append(("last update / weights", updates, True))
-    height = float(np.clip(18 * len(names), _SMALLEST, _LARGEST))
+    height = float(np.clip(22 * len(names), _SMALLEST, _LARGEST))
     shown = [_cut(name) for name in names]
     left = 30 + _LETTER * max([*map(len, shown), 8])
     parts, x, top = [], left, 66.0
     for title, values, log in panels:
         parts.append(_heat_panel(title, np.asarray(values, dtype=float), epochs, x, top, height, log))
-        x += _PLOT + 92
+        x += _PLOT + 86
     parts.append(_names(shown, left - 6, top, height))
     middle = top + height / 2
     parts.append(_text(14, middle, "layer, input first", "middle", rotate=-90))
@@ -152,7 +152,7 @@ def _heat_panel(
     parts.append(_image(index, x, top, _PLOT, height))
     parts.append(_frame(x, top, _PLOT, height))
     width = _PLOT / max(len(epochs), 1)
-    for i in _some(len(epochs), max(1, int(_PLOT // 45))):
+    for i in _some(len(epochs), max(1, int(_PLOT // 40))):
         at = x + (i + 0.5) * width
         parts.append(_line(at, top + height, at, top + height + 4))
         parts.append(_text(at, top + height + 16, str(epochs[i]), "middle"))
@@ -254,7 +254,7 @@ def _some(n: int, most: int) -> range:
 def _picture(title: str, width: float, height: float, parts: Sequence[str]) -> Picture:
     return Picture(
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" font-family="Helvetica, Arial, sans-serif" font-size="11">'
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" font-family="Helvetica, Arial, sans-serif" font-size="12">'
         f"<title>{_plain(title)}</title>"
         f'<rect width="100%" height="100%" fill="#ffffff"/>{_text(14, 24, title, weight="bold", size=15)}'
         f"{''.join(parts)}</svg>\n"

@@ -75,6 +75,7 @@ VIEW_KEY = "tuner"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 VIEW_COLUMNS = 50  # what a page can show; the tag may hold 20,000 characters (mlflow/utils/validation.py)
 VIEW_FIRST_COLUMNS = ("attributes.`Run Name`",)
+VERDICT_COLUMN = "tags.`health.verdict`"
 VIEW_LAST_COLUMNS = ("runDateAndNestInfo", "duration")  # Created and Duration
 
 # The page unfolds the children of a run at the first visit if they say that they are evaluations of it (undocumented).
@@ -198,7 +199,7 @@ class _Session:
         """Have the experiment's page show the score and what its studies searched, this study's first."""
         shared = self.client.get_experiment(self.experiment_id).tags.get(VIEW_TAG)
         score, state = _column("metrics", study.objective), _column("tags", "state")
-        health = [_column("tags", "health.verdict")] if study.health else []
+        health = [VERDICT_COLUMN] if study.health else []
         columns = [score, *(_column("params", name) for name in study.searched), *health, state]
         if shared is not None:
             columns += json.loads(shared)["selectedColumns"]
@@ -550,8 +551,9 @@ def _column(kind: str, name: str) -> str:
 
 
 def _column_width(column: str) -> int:
-    """Return the pixels that a column's heading needs, within reason."""
-    return min(max(90, 7 * len(column.split("`")[1]) + 24), 220)
+    """Return the pixels that a column's heading needs, within reason; verdicts are longer than theirs."""
+    least = 160 if column == VERDICT_COLUMN else 90
+    return min(max(least, 7 * len(column.split("`")[1]) + 24), 220)
 
 
 def _key(name: str) -> str:
