@@ -160,6 +160,22 @@ def test_only_the_first_epochs_prune(monkeypatch):
     assert outcome.state == "complete" and asked == [1] * SICK_EPOCHS
 
 
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_trial_that_failed_says_what_was_wrong_with_it_too(prune):
+    exploding = network(
+        activation="linear",
+        optimizer="sgd",
+        learning_rate=1e6,
+        epochs=40,
+        loss="mean_squared_error",
+        output_activation="linear",
+    )
+    splits = [(np.arange(0, 150, 2), np.arange(1, 150, 2))]
+    [outcome] = evaluate([Job(exploding, X, Y, splits, lambda e, X, y: 1.0, "score", prune_sick=prune)])
+    assert outcome.state == "failed" and outcome.reason.startswith("non-finite loss")
+    assert len(outcome.health.measurements) == 1
+
+
 # Objective and constraint ---------------------------------------------------------------------------------------------
 
 
