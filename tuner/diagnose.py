@@ -12,7 +12,7 @@ import numpy as np
 from tuner.errors import DataError, ModelFileError, SearchError
 
 if TYPE_CHECKING:
-    from tuner.health.report import HealthReport
+    from tuner.health.diagnosis import HealthReport
 
 _PAIRS = (("X", "y"), ("x_train", "y_train"), ("X_train", "y_train"))
 
