@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -42,6 +43,23 @@ def test_on_a_terminal_the_table_shows_finished_and_running_trials():
     assert "going on after 2 finished trials" in shown
     assert "digits: 4 of 6 trials" in shown and "running" in shown
     assert "failed: non-finite loss" in shown and "0.9700 ± 0.0050" in shown
+
+
+def test_what_the_gradients_said_is_a_word_on_the_line_and_a_column_of_the_table():
+    rows = [replace(ROWS[0], health="healthy"), replace(ROWS[2], health="vanishing_gradients"), ROWS[3]]
+    out = console(terminal=False)
+    with Progress("digits", total=3, console=out) as progress:
+        for row in rows:
+            progress.add(row)
+    lines = out.file.getvalue().splitlines()
+    assert "best 0.9100  healthy  1.5 s" in lines[0] and "  vanishing gradients  " in lines[1]
+    out = console(terminal=False)
+    out.print(Progress("digits", total=4, earlier=rows, console=out))
+    shown = out.file.getvalue()
+    assert "health" in shown.splitlines()[1] and "vanishing gradients" in shown and "running" in shown
+    out = console(terminal=False)
+    out.print(Progress("digits", total=6, earlier=ROWS, console=out))
+    assert "health" not in out.file.getvalue(), "no column where nothing is known"
 
 
 def test_no_time_is_estimated_before_a_trial_of_this_session_has_finished():

@@ -55,7 +55,7 @@ def test_finished_trials_are_kept_and_not_repeated(kept):
     assert len(Tree.fitted) == 5 * 3 + 1  # new trials, and the refit
     for name, values in first.cv_results_.items():
         if not name.startswith("rank"):
-            assert list(second.cv_results_[name][:5]) == list(values)
+            np.testing.assert_array_equal(second.cv_results_[name][:5], values)
     assert second.best_score_ == max(second.cv_results_["mean_test_score"])
     proposals = [params["max_depth"] for params in second.cv_results_["params"]]
     assert proposals[5:] != proposals[:5]

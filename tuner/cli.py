@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -69,6 +70,61 @@ def ui(port: int, store: str | None) -> None:
     from tuner.tracking.ui import serve_ui
 
     serve_ui(store, port=port)
+
+
+@tuner.command()
+@click.argument("model", required=False, type=click.Path(dir_okay=False))
+@click.argument("data", required=False, type=click.Path(dir_okay=False))
+@click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="How long to train.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--target", help="The target's column in a CSV file; the last one by default.")
+@click.option("--plots", type=click.Path(file_okay=False), help="A folder to write two pictures to.")
+@click.option("--study", help="Show what the trials of this study said instead.")
+@click.option("--trial", type=click.IntRange(min=0), help="The number of one trial of the study.")
+@click.option("--storage", help="Where the study is kept; by default as for tuner run.")
+def diagnose(
+    model: str | None,
+    data: str | None,
+    epochs: int,
+    batch_size: int,
+    target: str | None,
+    plots: str | None,
+    study: str | None,
+    trial: int | None,
+    storage: str | None,
+) -> None:
+    """Say what is wrong with a network's gradients, and what would mend it.
+
+    MODEL is a compiled model that Keras saved, DATA what to train it on: a .npz file with the arrays X and y, or a .csv
+    file with headings. Or --study NAME lists the verdicts on a study's trials, and --trial N shows the whole report of
+    one of them.
+    """
+    if study is not None:
+        if model is not None or plots is not None:
+            raise click.UsageError("--study shows what is stored: it takes no MODEL, DATA or --plots.")
+        from tuner.diagnose import stored_report, stored_verdicts
+        from tuner.study import DEFAULT_STORAGE
+
+        storage = storage or DEFAULT_STORAGE
+        if trial is not None:
+            click.echo(str(stored_report(storage, study, trial)))
+        else:
+            click.echo("\n".join(stored_verdicts(storage, study)) or f"{study} has no finished trials.")
+        return
+    if model is None or data is None or trial is not None or storage is not None:
+        raise click.UsageError("give MODEL and DATA, or --study NAME with an optional --trial N and --storage.")
+    from tuner.diagnose import diagnose_files
+
+    report = diagnose_files(model, data, target=target, epochs=epochs, batch_size=batch_size)
+    click.echo(str(report))
+    if plots is not None:
+        from tuner.report.svg import depth_profile, heat_map
+
+        folder = Path(plots)
+        folder.mkdir(parents=True, exist_ok=True)
+        heat_map(report).save(folder / "health_map.svg")
+        depth_profile(report).save(folder / "health_profile.svg")
+        click.echo(f"Pictures: {folder / 'health_map.svg'}, {folder / 'health_profile.svg'}")
 
 
 def main() -> None:

@@ -56,6 +56,10 @@ class StudyFileError(TunerError):
     """A study file cannot be read, or does not declare a study."""
 
 
+class ModelFileError(TunerError):
+    """A saved model cannot be read, or cannot be trained."""
+
+
 class StorageError(TunerError, ConnectionError):
     """An Optuna storage cannot be reached."""
 

@@ -45,8 +45,13 @@ from tuner.spaces import describe
 
 if TYPE_CHECKING:
     from tuner.engine.base import History, Predict, TrainedLane
+    from tuner.health.diagnosis import HealthReport
     from tuner.health.measurements import Measurements
     from tuner.tracking.base import State
+
+#: After how many epochs a trial may still be pruned for its gradients. What is fatal shows at once, and a network that
+#: has learned for so long is left to its score.
+SICK_EPOCHS = 3
 
 
 class Judge(Protocol):
@@ -84,6 +89,8 @@ class Job:
         The number of ``partial_fit`` steps.
     judge : Judge, optional
         Present when unpromising trials are to be pruned.
+    prune_sick : bool
+        Whether to prune a trial whose gradients rule out, in one of the first `SICK_EPOCHS` epochs, that it learns.
     deadline : float
         Seconds since the epoch after which the trial is not started.
     choices : collection of tuple
@@ -101,6 +108,7 @@ class Job:
     return_train_score: bool = False
     max_iter: int = 1000
     judge: Judge | None = None
+    prune_sick: bool = False
     deadline: float = math.inf
     choices: Collection[tuple[Any, ...]] = ()
 
@@ -115,12 +123,15 @@ class Outcome:
     reason : str or None
         Why the trial was pruned or failed.
     test_scores, train_scores : list of dict of str to float
-        The scores of each fold by metric; empty when the trial failed, `train_scores` also when not asked for.
+        The scores of each fold by metric; empty when the trial failed or was pruned before it was scored,
+        `train_scores` also when not asked for.
     fit_times, score_times : list of float
         Seconds for each fold.
     series : dict of str to list of float
         Per-epoch values: ``loss`` is the mean over folds, where a fold that stopped keeps its last value, and
         ``split0_loss`` one fold.
+    health : HealthReport or None
+        What the folds' gradients say; None where they were not measured.
     start_time, end_time : float
         Seconds since the epoch.
     notes : object
@@ -136,6 +147,7 @@ class Outcome:
     fit_times: list[float] = field(default_factory=list)
     score_times: list[float] = field(default_factory=list)
     series: dict[str, list[float]] = field(default_factory=dict)
+    health: HealthReport | None = None
     start_time: float = 0.0
     end_time: float = 0.0
     notes: Any = None
@@ -393,9 +405,11 @@ class _Trial:
             return ()  # it has come to its end, and others train on
         if not all(math.isfinite(history["loss"][-1]) for history in histories):
             return everything  # one fold that cannot train fails the trial
-        if job.judge is None:
-            return ()
         try:
+            if job.prune_sick and epoch < SICK_EPOCHS:
+                _prune_if_sick(health)
+            if job.judge is None:
+                return ()
             for i, fold in enumerate(self.folds):
                 if len(histories[i]["loss"]) > epoch:  # a fold that has stopped keeps its last score
                     self.networks[i].follow_lane(partial(predict, i))
@@ -416,6 +430,10 @@ class _Trial:
         for fold in self.folds:
             fold.fit_time += fit_time
         with self._ending_on_error():
+            if measured := [lane.health for lane in trained if lane.health is not None]:
+                from tuner.health.diagnosis import judge
+
+                self.outcome.health = judge(measured)
             if self._error is not None:
                 raise self._error
             for network, lane in zip(self.networks, trained, strict=True):
@@ -457,7 +475,7 @@ class _Trial:
             raise ValueError("the score is NaN")
         self._reported.keep()
         if outcome.state != "failed":
-            outcome.test_scores = [fold.test_scores for fold in folds]
+            outcome.test_scores = [fold.test_scores for fold in folds if fold.test_scores]
             outcome.train_scores = [fold.train_scores for fold in folds if job.return_train_score]
         if job.judge is not None:
             outcome.notes = job.judge.notes()
@@ -466,6 +484,14 @@ class _Trial:
         outcome.end_time = time.time()
         self.lanes, self.folds, self.networks = [], [], []
         self.finished = True
+
+
+def _prune_if_sick(health: Iterable[Measurements | None]) -> None:
+    from tuner.health.diagnosis import fatal
+
+    measured = [measurements for measurements in health if measurements is not None]
+    if measured and (reason := fatal(measured)):
+        raise _Pruned(f"health: {reason}")
 
 
 def _shifted(predict: Predict, start: int, i: int, X: Any) -> np.ndarray:

@@ -23,7 +23,10 @@ _STYLES = {"complete": "", "pruned": "yellow", "failed": "red"}
 
 @dataclass(frozen=True)
 class Row:
-    """A finished trial: score and standard deviation over the folds (NaN: none), seconds, and why it ended early."""
+    """A finished trial.
+
+    Score and standard deviation over the folds (NaN: none), seconds, why it ended early, and what its gradients said.
+    """
 
     number: int
     state: str
@@ -31,6 +34,7 @@ class Row:
     std: float
     seconds: float
     reason: str | None = None
+    health: str | None = None
 
 
 class Progress:
@@ -84,6 +88,7 @@ class Progress:
                 row.state,
                 score_text(row),
                 f"best {best:.4f}" if best is not None else "",
+                _words(row.health),
             ]
             line = "  ".join(part for part in parts if part) + f"  {duration(row.seconds)}"
             line += f"  ({len(self.rows)}/{self.total}{self._left()})"
@@ -105,6 +110,9 @@ class Progress:
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for heading in ("trial", "score ± std", "best so far", "time"):
             table.add_column(heading, justify="right")
+        with_health = any(row.health for row in self.rows)
+        if with_health:
+            table.add_column("health")
         table.add_column("state")
         best = -math.inf
         shown = []
@@ -112,12 +120,13 @@ class Progress:
             best = max(best, row.score) if row.state == "complete" else best
             state = f"{row.state}: {row.reason}" if row.reason else row.state
             cells = [str(row.number), score_text(row), f"{best:.4f}" if best > -math.inf else ""]
-            shown.append(([*cells, duration(row.seconds), state], _STYLES[row.state]))
+            health = [_words(row.health)] if with_health else []
+            shown.append(([*cells, duration(row.seconds), *health, state], _STYLES[row.state]))
         for cells, style in shown[-_ROWS:]:
             table.add_row(*cells, style=style)
         if len(self.rows) < self.total:
             following = str(max((row.number for row in self.rows), default=-1) + 1)
-            table.add_row(following, "", "", "", "running", style="dim")
+            table.add_row(following, *[""] * (len(table.columns) - 2), "running", style="dim")
         elapsed = duration(time.monotonic() - self._started)
         return Group(table, Text(f"{elapsed} elapsed{self._left()}", style="dim"))
 
@@ -159,6 +168,10 @@ def summary(rows: Sequence[Row]) -> str:
     line = f"{len(rows)} trials: {', '.join(count for count in counts if not count.startswith('0 '))}"
     failed = next((row for row in rows if row.state == "failed"), None)
     return line + (f" (trial {failed.number}: {failed.reason})" if failed else "")
+
+
+def _words(verdict: str | None) -> str:
+    return (verdict or "").replace("_", " ")
 
 
 def score_text(row: Row) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optuna.trial import FrozenTrial
 from sklearn.model_selection._search import _yield_masked_array_for_each_param
 
-from tuner.rounds import state_of
+from tuner.rounds import score_of, state_of
 from tuner.spaces import Params, describe
 from tuner.tracking.base import TrialRecord
+
+if TYPE_CHECKING:
+    from tuner.health.diagnosis import HealthReport
 
 _RANK_OF_STATE = {"complete": 0, "pruned": 1, "failed": 2}
 _NOT_HYPERPARAMETERS = {"steps", "memory", "verbose", "transformers", "transform_input"}
@@ -34,7 +37,7 @@ def results_table(
     error_score: float,
     train: bool,
 ) -> dict[str, Any]:
-    """Return ``cv_results_`` as scikit-learn has it, with the columns number, state and reason.
+    """Return ``cv_results_`` as scikit-learn has it, with the columns number, state, reason and those of health.
 
     Parameters
     ----------
@@ -71,6 +74,8 @@ def results_table(
     table["number"] = np.array([trial.number for trial in trials])
     table["state"] = np.array(states, dtype=object)
     table["reason"] = np.array([trial.user_attrs.get("reason") for trial in trials], dtype=object)
+    table["health_verdict"] = np.array([trial.user_attrs.get("health_verdict") for trial in trials], dtype=object)
+    table["health_score"] = column("health_score")
     return table
 
 
@@ -85,7 +90,11 @@ def _ranks(states: Sequence[str], scores: np.ndarray) -> np.ndarray:
 
 
 def trial_record(
-    trial: FrozenTrial, estimator: Any, params: Params, series: Mapping[str, Sequence[float]] | None = None
+    trial: FrozenTrial,
+    estimator: Any,
+    params: Params,
+    series: Mapping[str, Sequence[float]] | None = None,
+    health: HealthReport | None = None,
 ) -> TrialRecord:
     """Return what a tracker is told of a trial.
 
@@ -98,6 +107,7 @@ def trial_record(
         The searched parameters by the estimator's own names.
     series : mapping of str to sequence of float, optional
         Per-epoch values.
+    health : HealthReport, optional
     """
     attributes = trial.user_attrs
     return TrialRecord(
@@ -109,13 +119,26 @@ def trial_record(
         series=series or {},
         start_time=attributes.get("start_time", math.nan),
         end_time=attributes.get("end_time", math.nan),
+        health=health,
     )
+
+
+def health_of(trial: FrozenTrial) -> HealthReport | None:
+    """Return the health report that is stored with a trial, which has no numbers."""
+    stored = trial.user_attrs.get("health")
+    if stored is None:
+        return None
+    from tuner.health.diagnosis import HealthReport
+
+    return HealthReport.from_dict(stored)
 
 
 def trial_line(trial: FrozenTrial) -> str:
     """Return a finished trial in one line."""
     seconds = trial.user_attrs["end_time"] - trial.user_attrs["start_time"]
-    what = first_line(trial.user_attrs["reason"]) if trial.value is None else f"score {trial.value:.4f}"
+    attributes, score = trial.user_attrs, score_of(trial)
+    what = first_line(attributes["reason"]) if score is None else f"score {score:.4f}"
+    what += f", {attributes['health_verdict']}" if "health_verdict" in attributes else ""
     return f"trial {trial.number}: {state_of(trial)}, {what} ({seconds:.1f} s)"
 
 

@@ -2,7 +2,8 @@
 
 What a trial is worth keeping for is stored in its user attributes, under the names that Optuna's own scikit-learn
 integration uses where it has one (``mean_test_score``, ``split0_test_score``, ...), so that a resumed study can show
-every finished trial in ``cv_results_``.
+every finished trial in ``cv_results_``. What its gradients said is there as ``health_verdict``, ``health_score`` and,
+without the numbers, as ``health``.
 
 Optuna has no state for a trial that was proposed and never trained: its round was stopped, or the process killed. Such
 a trial is told as failed and marked with why it did not run (``_NOT_RUN``); it is in no result. Where it is not its own
@@ -19,7 +20,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuner.errors import HyperparameterError, SearchError, StorageError
 from tuner.evaluation import Outcome, objective_metric
+from tuner.health.summary import health_constraint
 from tuner.spaces import PROPOSED, Params, Space, changes, in_words, quiet
 
 #: How many trials are proposed before the first of them is trained. It does not depend on the number of workers, so
@@ -65,6 +67,7 @@ def open_study(
     name: str | None,
     sampler: BaseSampler | None,
     pruner: BasePruner | None,
+    health_objective: bool = False,
 ) -> Study:
     """Return the given study, or the one of that name in a storage, created if need be.
 
@@ -77,14 +80,17 @@ def open_study(
     name : str, optional
     sampler, pruner : optional
         Copied: a search never changes the objects it was given.
+    health_objective : bool
+        Whether the health score is a second objective.
 
     Raises
     ------
     StorageError
         If the storage cannot be reached.
     HyperparameterError
-        If the study minimises.
+        If the study minimises, or has another number of objectives.
     """
+    directions = [StudyDirection.MAXIMIZE] * (2 if health_objective else 1)
     sampler, pruner = copy.deepcopy(sampler), copy.deepcopy(pruner)
     if study is None:
         if storage is None and name is None:
@@ -93,11 +99,17 @@ def open_study(
             study = optuna.create_study(
                 study_name=name,
                 storage=_opened(storage),
-                direction="maximize",
+                directions=directions,
                 load_if_exists=True,
                 pruner=pruner or optuna.pruners.NopPruner(),
             )
-    if study.directions != [StudyDirection.MAXIMIZE]:
+    if len(study.directions) != len(directions):
+        needed = "2 (health='objective': score and health)" if health_objective else "1 (the score)"
+        raise HyperparameterError(
+            f"the study {study.study_name!r} has {len(study.directions)} objective(s), which cannot be changed, and "
+            f"this search has {needed}. Set health as it was, or start anew: another study_name, or tuner run --fresh."
+        )
+    if study.directions != directions:
         raise HyperparameterError(
             f"the study {study.study_name!r} does not maximise one score, as scikit-learn's scorers are meant to: "
             "create it with direction='maximize', and negate what is to be minimised."
@@ -126,6 +138,20 @@ def load_study(storage: Storage, name: str) -> Study | None:
             return optuna.load_study(study_name=name, storage=_opened(storage))  # type: ignore[arg-type]
         except KeyError:
             return None
+
+
+def study_names(storage: Storage) -> list[str]:
+    """Return the names of the studies in a storage; none if there is no such storage.
+
+    Raises
+    ------
+    StorageError
+        If the storage cannot be reached.
+    """
+    if storage is None or (_is_path(storage) and not Path(storage).exists()):  # type: ignore[arg-type]
+        return []
+    with _reaching(storage):
+        return optuna.get_all_study_names(_opened(storage))  # type: ignore[arg-type]
 
 
 def set_aside(storage: Storage, name: str) -> str | None:
@@ -213,6 +239,11 @@ def state_of(trial: FrozenTrial) -> str:
     return trial.user_attrs.get("state", _STATES[trial.state])
 
 
+def score_of(trial: FrozenTrial) -> float | None:
+    """Return the score that the study maximises, whatever else it does; None if there is none."""
+    return trial.values[0] if trial.values else None
+
+
 # Rounds ---------------------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +271,8 @@ class Rounds:
         a resumed search proposes new trials. None keeps the study's sampler.
     pruning : bool
         Whether trials are judged by the study's pruner.
+    health : {"objective", "constraint"} or anything else
+        What Optuna is told of a trial's health: a second value, a constraint (see `health_constraint`), or nothing.
 
     Attributes
     ----------
@@ -250,13 +283,21 @@ class Rounds:
     """
 
     def __init__(
-        self, study: Study, space: Space, configure: Callable[[Params], Any], *, seed: int | None, pruning: bool
+        self,
+        study: Study,
+        space: Space,
+        configure: Callable[[Params], Any],
+        *,
+        seed: int | None,
+        pruning: bool,
+        health: Any = None,
     ):
         self.study = study
         self.space = space
         self.configure = configure
         self.seed = seed
         self.pruning = pruning
+        self.health = health
         self.exhausted = False
         self.stopped = False
         self._session = uuid.uuid4().hex
@@ -314,6 +355,9 @@ class Rounds:
     def tell(self, asked: Asked, outcome: Outcome, metric: str) -> FrozenTrial:
         """Store what a trial gave and tell Optuna."""
         trial = asked.trial
+        if outcome.state == "complete" and outcome.health is None and self.health == "objective":
+            reason = "no health was measured, which is an objective"
+            outcome = replace(outcome, state="failed", reason=reason, test_scores=[], train_scores=[])
         for name, value in attributes(outcome).items():
             trial.set_user_attr(name, value)
         if outcome.notes is not None:
@@ -321,10 +365,15 @@ class Rounds:
                 trial.report(score, step)
             for name, value in outcome.notes["system_attrs"].items():  # the rungs of successive halving
                 trial.storage.set_trial_system_attr(trial._trial_id, name, value)
+        if outcome.health is not None and self.health == "constraint":
+            trial.set_constraint("health", *health_constraint(trial))
         with _stop_calls(self.study) as calls:
             if outcome.state == "complete":
-                value = np.mean([scores[objective_metric(metric, scores)] for scores in outcome.test_scores])
-                frozen = self.study.tell(trial, float(value))
+                folds = [scores[objective_metric(metric, scores)] for scores in outcome.test_scores]
+                values = [float(np.mean(folds))]
+                if outcome.health is not None and self.health == "objective":
+                    values.append(float(outcome.health.score))
+                frozen = self.study.tell(trial, values)
             else:
                 state = TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL
                 frozen = self.study.tell(trial, state=state)
@@ -406,6 +455,9 @@ def attributes(outcome: Outcome) -> dict[str, Any]:
     """Return what is stored with a trial: all that ``cv_results_`` needs."""
     attributes: dict[str, Any] = {"state": outcome.state, "reason": outcome.reason}
     attributes |= {"start_time": outcome.start_time, "end_time": outcome.end_time}
+    if (health := outcome.health) is not None:
+        attributes |= {"health_verdict": health.verdict, "health_score": float(health.score)}
+        attributes["health"] = health.to_dict(numbers=False)
     columns = {"fit_time": outcome.fit_times, "score_time": outcome.score_times}
     for part, folds in (("test", outcome.test_scores), ("train", outcome.train_scores)):
         for name in folds[0] if folds else ():

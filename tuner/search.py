@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import joblib
 import numpy as np
@@ -37,7 +37,7 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import _safe_indexing, check_random_state, get_tags
-from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
+from sklearn.utils._param_validation import Interval, Options, RealNotInt, StrOptions
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, _num_samples, check_is_fitted, indexable
 
@@ -54,7 +54,8 @@ from tuner.evaluation import (
     last_step,
     objective_metric,
 )
-from tuner.results import first_line, loggable, metrics_of, results_table, trial_line, trial_record
+from tuner.health.summary import HealthSummary, summarize
+from tuner.results import first_line, health_of, loggable, metrics_of, results_table, trial_line, trial_record
 from tuner.rounds import (
     ROUND_SIZE,
     Asked,
@@ -63,14 +64,28 @@ from tuner.rounds import (
     finished_trials,
     load_study,
     open_study,
+    score_of,
     set_aside,
     state_of,
+    study_names,
 )
 from tuner.spaces import Params, Space, configured, describe, keras_steps, make_space, quiet
 from tuner.tracking.autolog import autologging_off
 from tuner.tracking.base import NullTracker, StudyRecord, StudyResult, Tracker
 
-__all__ = ["ROUND_SIZE", "OptunaSearchCV", "finished_trials", "load_study", "set_aside", "state_of"]
+if TYPE_CHECKING:
+    from tuner.health.diagnosis import HealthReport
+
+__all__ = [
+    "ROUND_SIZE",
+    "OptunaSearchCV",
+    "finished_trials",
+    "load_study",
+    "score_of",
+    "set_aside",
+    "state_of",
+    "study_names",
+]
 
 # On a study:
 _TRACKING = "tuner:tracking"  # what the tracker wants to see again when the study goes on
@@ -185,16 +200,27 @@ class OptunaSearchCV(BaseSearchCV):
         Where to record the search.
     experiment : str or None, default=None
         The tracker's experiment; "tuner" by default.
+    health : {"record", "prune", "objective", "constraint", False, None}, default="record"
+        What becomes of the gradients, activations and updates that Keras estimators measure in training. "record"
+        keeps what they say with every trial, and decides nothing by it. "prune" also ends a trial in one of its first
+        epochs where they rule out that it learns. "objective" makes the health score a second objective of the study,
+        to be maximised beside the score; the best trial is still the one with the best score, and nothing can be
+        pruned. "constraint" tells Optuna that a trial whose health score is below `tuner.health.HEALTHY_ENOUGH` is not
+        feasible, which its samplers then avoid. False and None measure nothing.
 
     Attributes
     ----------
     cv_results_ : dict of arrays
         As in scikit-learn, one row per finished trial, with columns ``number`` (Optuna's), ``state`` ("complete",
-        "pruned" or "failed") and ``reason``. Pruned trials rank below complete ones, failed trials below these.
+        "pruned" or "failed"), ``reason``, ``health_verdict`` ("healthy" or what was wrong, None where nothing was
+        measured) and ``health_score`` (1 is healthy, 0 the worst). Pruned trials rank below complete ones,
+        failed trials below these.
     best_index_ : int
         The best trial's row in ``cv_results_`` and in ``trials_``.
     best_params_, best_score_, best_estimator_, refit_time_, scorer_, n_splits_, multimetric_
         As in scikit-learn.
+    health_ : list of HealthReport or None
+        What the gradients of each row of ``cv_results_`` said. Those of earlier sessions come without the numbers.
     study_ : optuna.Study
     trials_ : list of optuna.trial.FrozenTrial
         The finished trials.
@@ -225,6 +251,7 @@ class OptunaSearchCV(BaseSearchCV):
         "study_name": [str, None],
         "tracking": [StrOptions({"mlflow"}), Tracker, None],
         "experiment": [str, None],
+        "health": [StrOptions({"record", "prune", "objective", "constraint"}), Options(bool, {False}), None],
     }
 
     def __init__(
@@ -254,6 +281,7 @@ class OptunaSearchCV(BaseSearchCV):
         study_name: str | None = None,
         tracking: str | Tracker | None = None,
         experiment: str | None = None,
+        health: str | bool | None = "record",
     ):
         super().__init__(
             estimator,
@@ -282,6 +310,7 @@ class OptunaSearchCV(BaseSearchCV):
         self.study_name = study_name
         self.tracking = tracking
         self.experiment = experiment
+        self.health = health
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -312,6 +341,16 @@ class OptunaSearchCV(BaseSearchCV):
         """The best trial."""
         check_is_fitted(self, "best_index_")
         return self.trials_[self.best_index_]
+
+    @property
+    def health_summary_(self) -> HealthSummary:
+        """What the trials were sick with, and which hyperparameters the sick ones share."""
+        check_is_fitted(self, "health_")
+        return summarize(
+            ({name: loggable(value) for name, value in params.items()}, report.verdict, report.findings, report.score)
+            for params, report in zip(self.cv_results_["params"], self.health_, strict=True)
+            if report is not None
+        )
 
     @property
     def user_attrs_(self) -> dict[str, Any]:
@@ -444,12 +483,14 @@ class OptunaSearchCV(BaseSearchCV):
             score_params=score_params,
             return_train_score=self.return_train_score,
             max_iter=self.max_iter,
+            prune_sick=self.health == "prune",
         )
         network = last_step(estimator)
         if self._prunes and not (is_lane_estimator(network) or hasattr(estimator, "partial_fit")):
             raise HyperparameterError(
                 f"enable_pruning needs an estimator with partial_fit; {type(estimator).__name__} has none."
             )
+        self._check_health(estimator, space)
         _check_lanes(job, space)
         repeatable = not isinstance(getattr(cv, "random_state", None), np.random.RandomState | np.random.Generator)
         fingerprint = {
@@ -466,7 +507,9 @@ class OptunaSearchCV(BaseSearchCV):
             fit_params=routed.estimator.fit,
             job=job,
             space=space,
-            configure=partial(configured, estimator, random_state=seed if seeded else None),
+            configure=partial(
+                configured, estimator, random_state=seed if seeded else None, health=self.health not in (None, False)
+            ),
             sampler_seed=seed,
             fingerprint=fingerprint,
             cv_seed=cv_seed,
@@ -491,6 +534,22 @@ class OptunaSearchCV(BaseSearchCV):
                         "BruteForceSampler goes through every combination of any choices."
                     )
 
+    def _check_health(self, estimator: Any, space: Space) -> None:
+        """Refuse to decide by what nobody measures."""
+        if self.health not in ("prune", "objective", "constraint"):
+            return
+        if self.health == "objective" and self._prunes:
+            raise HyperparameterError(
+                "health='objective' makes two objectives, of which Optuna cannot prune: leave enable_pruning and "
+                "pruner out, or take health='prune' or 'constraint'."
+            )
+        candidates = (estimator, configured(estimator, space.example))
+        if not any(_measures(last_step(candidate)) for candidate in candidates):
+            raise HyperparameterError(
+                f"health={self.health!r} needs a Keras estimator with health=True as the last step; "
+                f"{describe(estimator)} measures no gradients."
+            )
+
     @property
     def _caught(self) -> tuple[Any, ...]:
         return (self.catch,) if isinstance(self.catch, type) else tuple(self.catch)
@@ -511,7 +570,14 @@ class OptunaSearchCV(BaseSearchCV):
         pruner = self.pruner
         if pruner is None and self.study is None and self.enable_pruning:
             pruner = MedianPruner()
-        study = open_study(self.study, storage=self.storage, name=self.study_name, sampler=self.sampler, pruner=pruner)
+        study = open_study(
+            self.study,
+            storage=self.storage,
+            name=self.study_name,
+            sampler=self.sampler,
+            pruner=pruner,
+            health_objective=self.health == "objective",
+        )
         check_unchanged(study, plan.fingerprint)
         earlier = finished_trials(study)
         for trial in earlier:
@@ -528,11 +594,13 @@ class OptunaSearchCV(BaseSearchCV):
             tags={"data": plan.fingerprint["data"], **_versions()},
             searched=list(plan.space.example),
             objective=f"mean_test_{plan.job.metric}",
+            health=self.health not in (None, False) and _measures(last_step(plan.job.estimator)),
         )
         token = tracker.start(record, resume=study.user_attrs.get(_TRACKING))
         if token is not None:
             study.set_user_attr(_TRACKING, token)
         self.study_ = study
+        self._measured: dict[int, HealthReport] = {}
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         return tracker
 
@@ -545,6 +613,7 @@ class OptunaSearchCV(BaseSearchCV):
             plan.configure,
             seed=None if keeps_sampler else plan.sampler_seed,
             pruning=self._prunes,
+            health=self.health,
         )
         deadline = math.inf if self.timeout is None else time.time() + self.timeout
         left = math.inf if self.n_trials is None else self.n_trials
@@ -573,7 +642,9 @@ class OptunaSearchCV(BaseSearchCV):
                         break
                     trial = rounds.tell(one, outcome, plan.job.metric)
                     told += 1
-                    tracker.log_trial(trial_record(trial, one.estimator, one.params, outcome.series))
+                    if outcome.health is not None:
+                        self._measured[trial.number] = outcome.health
+                    tracker.log_trial(trial_record(trial, one.estimator, one.params, outcome.series, outcome.health))
                     self._check_outcome(outcome)
                     if self.verbose:
                         print(trial_line(trial), flush=True)
@@ -614,6 +685,7 @@ class OptunaSearchCV(BaseSearchCV):
             error_score=math.nan if self.error_score == "raise" else float(self.error_score),
             train=self.return_train_score,
         )
+        self.health_ = [self._measured.get(trial.number) or health_of(trial) for trial in trials]
 
     def _choose(self, plan: _Plan) -> None:
         """Set ``best_index_``, ``best_params_`` and ``best_score_``."""
@@ -695,7 +767,8 @@ class OptunaSearchCV(BaseSearchCV):
         scores = results[f"mean_test_{metric}"]
         figure = optimization_history(results["number"], scores, results["state"], f"mean test {metric}")
         table = pd.DataFrame({name: values for name, values in results.items() if name != "params"})
-        return {"best": best, "trials": table, "figures": {"optimization_history": figure}}
+        figures, health = {"optimization_history": figure}, self.health_summary_
+        return {"best": best, "trials": table, "figures": figures, "health": health if health.n_trials else None}
 
 
 # Before the search ----------------------------------------------------------------------------------------------------
@@ -733,6 +806,10 @@ def _check_lanes(job: Job, space: Space) -> None:
         else:
             return
     raise errors[0]
+
+
+def _measures(network: Any) -> bool:
+    return is_lane_estimator(network) and network.health
 
 
 def _tracker(given: str | Tracker | None) -> Tracker:

@@ -82,7 +82,7 @@ def keras_steps(estimator: Any) -> dict[str, Any]:
     return {f"{name}__": v for name, v in inner if hasattr(v, "check_hyperparameters") and not isinstance(v, type)}
 
 
-def configured(estimator: Any, params: Params, random_state: int | None = None) -> Any:
+def configured(estimator: Any, params: Params, random_state: int | None = None, health: bool = True) -> Any:
     """Return a clone of the estimator with the parameters set, all hyperparameters checked.
 
     Parameters
@@ -91,6 +91,8 @@ def configured(estimator: Any, params: Params, random_state: int | None = None) 
     params : dict
     random_state : int, optional
         Given to every estimator inside, those among `params` included, whose own is None.
+    health : bool
+        False switches the measuring of gradients off in every Keras estimator inside.
 
     Raises
     ------
@@ -110,6 +112,8 @@ def configured(estimator: Any, params: Params, random_state: int | None = None) 
         unset = [name for name, value in own if name.split("__")[-1] == "random_state" and value is None]
         candidate.set_params(**dict.fromkeys(unset, random_state))
     for step in keras_steps(candidate).values():
+        if not health:
+            step.set_params(health=False)
         step.check_hyperparameters()
     return candidate
 

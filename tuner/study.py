@@ -17,15 +17,15 @@ from sklearn.exceptions import FitFailedWarning
 
 from tuner.errors import HyperparameterError, StudyFileError
 from tuner.progress import Progress, Row, best_table, summary
-from tuner.search import OptunaSearchCV, finished_trials, load_study, set_aside, state_of
+from tuner.search import OptunaSearchCV, finished_trials, load_study, score_of, set_aside, state_of
 from tuner.tracking import Tracker
 
 #: Where finished trials are kept unless a storage is named, relative to the working directory.
 DEFAULT_STORAGE = "mlruns/journal.log"
 
 _PASSED_ON = (
-    "cv scoring random_state n_jobs timeout refit enable_pruning sampler pruner storage tracking experiment".split()
-)
+    "cv scoring random_state n_jobs timeout refit enable_pruning sampler pruner storage tracking experiment health"
+).split()
 
 
 class Study:
@@ -55,6 +55,8 @@ class Study:
         As in `OptunaSearchCV`.
     experiment : str or None, default=None
         As in `OptunaSearchCV`.
+    health : {"record", "prune", "objective", "constraint", False, None}, default="record"
+        As in `OptunaSearchCV`.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Study:
         storage: Any = DEFAULT_STORAGE,
         tracking: str | Tracker | None = "mlflow",
         experiment: str | None = None,
+        health: str | bool | None = "record",
     ):
         self.name = name
         self.data = data
@@ -95,6 +98,7 @@ class Study:
         self.storage = storage
         self.tracking = tracking
         self.experiment = experiment
+        self.health = health
 
     def run(self, *, fresh: bool = False, verbose: bool = True, **changes: Any) -> OptunaSearchCV:
         """Run the study, or what is left of it.
@@ -165,17 +169,22 @@ class Study:
             searched = [key.removeprefix("param_") for key in results if key.startswith("param_")]
             progress.console.print(best_table(progress.rows, params, searched))
         progress.console.print(summary(progress.rows), soft_wrap=True)
+        if hasattr(search, "health_"):
+            for line in search.health_summary_.lines():
+                progress.console.print(line, soft_wrap=True, markup=False)
 
 
 def _row(trial: Any, metric: str) -> Row:
     attributes: Mapping[str, Any] = trial.user_attrs  # of a trial that another program ran, only the score
+    score = score_of(trial)
     return Row(
         number=trial.number,
         state=state_of(trial),
-        score=math.nan if trial.value is None else trial.value,
+        score=math.nan if score is None else score,
         std=attributes.get(f"std_test_{metric}", math.nan),
         seconds=attributes.get("end_time", math.nan) - attributes.get("start_time", math.nan),
         reason=(attributes.get("reason") or "").partition("\n")[0] or None,
+        health=attributes.get("health_verdict"),
     )
 
 

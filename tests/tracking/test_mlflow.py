@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import Request, url2pathname, urlopen
+from xml.etree import ElementTree
 
 import mlflow
 import numpy as np
@@ -21,9 +22,23 @@ from sklearn.preprocessing import StandardScaler
 
 from tuner import KerasClassifier
 from tuner.errors import TrackingError
+from tuner.health.diagnosis import HealthReport, judge
+from tuner.health.summary import summarize
+from tuner.testing.health import make_measurements
 from tuner.testing.trackers import TrackerTestCase, make_result, make_study, make_trial
 from tuner.tracking.base import TrackingWarning
-from tuner.tracking.mlflow import PARAM_LENGTH, VIEW_TAG, MlflowTracker, first_call, store_uri
+from tuner.tracking.mlflow import (
+    HEALTH_METRICS,
+    HEALTH_NUMBERS,
+    METRICS_PER_BATCH,
+    PARAM_LENGTH,
+    VIEW_TAG,
+    MlflowTracker,
+    first_call,
+    health_json,
+    health_series,
+    store_uri,
+)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +135,119 @@ def test_the_page_shows_the_score_and_what_all_studies_of_the_experiment_searche
     tags = client.get_experiment(client.get_run(run_id).info.experiment_id).tags
     columns = ["metrics.`mean_test_score`", "params.`a__activation`", "params.`a__units`", "tags.`state`"]
     assert json.loads(tags[VIEW_TAG])["selectedColumns"] == columns
+
+
+def test_the_page_shows_the_verdicts_of_a_study_that_has_them(make_tracker, client, experiment):
+    tracker = make_tracker()
+    run_id = tracker.start(make_study(experiment=experiment, searched=("a__units",), health=True))
+    tracker.finish(make_result())
+    tags = client.get_experiment(client.get_run(run_id).info.experiment_id).tags
+    columns = ["metrics.`mean_test_score`", "params.`a__units`", "tags.`health.verdict`", "tags.`state`"]
+    assert json.loads(tags[VIEW_TAG])["selectedColumns"] == columns
+
+
+# Health ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """What trials of two folds said of their gradients, by what was wrong."""
+    return {
+        kind: judge([make_measurements(kind, seed=seed) for seed in range(2)])
+        for kind in ("healthy", "dead", "exploding")
+    }
+
+
+def downloaded(client, run, name):
+    return Path(client.download_artifacts(run.info.run_id, name)).read_text(encoding="utf-8")
+
+
+def test_trials_can_be_found_by_what_was_wrong_with_them(make_tracker, client, experiment, reports):
+    trials = [make_trial(i, health=report) for i, report in enumerate(reports.values())]
+    run_id = track(make_tracker(), experiment, *trials)
+    for trial, run in zip(trials, children(client, run_id), strict=True):
+        assert run.data.tags["health.verdict"] == trial.health.verdict
+        assert float(run.data.tags["health.score"]) == pytest.approx(trial.health.score, abs=1e-3)
+        found = [name for name in run.data.tags["health.findings"].split(", ") if name]
+        assert found == list(dict.fromkeys(finding.condition for finding in trial.health.findings))
+    experiment_id = client.get_run(run_id).info.experiment_id
+    healthy = client.search_runs([experiment_id], "tags.\"health.verdict\" = 'healthy'")
+    assert [run.info.run_name for run in healthy] == ["trial 000"]
+
+
+def test_what_was_measured_of_the_layers_is_a_metric_for_each_in_the_order_of_depth(
+    make_tracker, client, experiment, reports
+):
+    (run,) = children(client, track(make_tracker(), experiment, make_trial(0, health=reports["healthy"])))
+    names = [name for name in sorted(run.data.metrics) if name.startswith("health/grad_norm/")]
+    assert names == [f"health/grad_norm/{layer}" for layer in ("01_hidden_1", "02_hidden_2", "03_output")]
+    history = client.get_metric_history(run.info.run_id, "health/grad_norm/02_hidden_2")
+    epochs, _, values = reports["healthy"].table("grad_norm")
+    assert (history[0].step, history[-1].step) == (epochs[0], epochs[-1]) == (0, 5)
+    assert [point.value for point in history] == pytest.approx([values[1][point.step] for point in history])
+    assert not any(name.startswith("health/saturation/") for name in run.data.metrics)  # ReLUs do not saturate
+    update = client.get_metric_history(run.info.run_id, "health/update_ratio/01_hidden_1")
+    assert min(point.step for point in update) > 0  # nothing had been updated before
+
+
+def test_the_artifacts_show_the_whole_report(make_tracker, client, experiment, reports):
+    trials = [make_trial(i, health=report) for i, report in enumerate(reports.values())]
+    for trial, run in zip(trials, children(client, track(make_tracker(), experiment, *trials)), strict=True):
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert files == {"health.json", "health.txt", "health_map.svg", "health_profile.svg"}
+        assert downloaded(client, run, "health.txt").strip() == str(trial.health).strip()
+
+        def refuse(number):
+            raise AssertionError(f"{number} is no number of JSON")
+
+        plain = json.loads(downloaded(client, run, "health.json"), parse_constant=refuse)
+        again = HealthReport.from_dict(plain)
+        assert (again.verdict, again.score) == (trial.health.verdict, pytest.approx(trial.health.score, rel=1e-4))
+        before, after = (report.table("grad_norm")[2] for report in (trial.health, again))
+        np.testing.assert_allclose(after, before, rtol=1e-4)
+        for name in ("health_map.svg", "health_profile.svg"):
+            assert ElementTree.fromstring(downloaded(client, run, name)).tag.endswith("svg")
+
+
+@pytest.mark.parametrize(("layers", "epochs"), [(1, 0), (3, 500), (150, 3), (400, 200)])
+def test_a_long_training_of_a_deep_network_stays_small(layers, epochs):
+    report = judge([make_measurements(layers=layers, epochs=epochs)])
+    series = health_series(report, HEALTH_METRICS)
+    assert len(series) <= HEALTH_METRICS
+    assert {0, epochs} >= {min(epoch for _, epoch, _ in series), max(epoch for _, epoch, _ in series)} - {0}
+    assert epochs in {epoch for _, epoch, _ in series}
+    names = list(dict.fromkeys(name for name, _, _ in series if "grad_norm" in name))
+    assert names == sorted(names) and names[-1].endswith("output")
+    plain = json.loads(health_json(report))
+    numbers = sum(np.size(values) for m in plain["measurements"] for values in m["layers"].values())
+    assert numbers <= max(HEALTH_NUMBERS, 2 * 16 * layers)
+    kept = HealthReport.from_dict(plain).table("grad_norm")[0]
+    assert (kept[0], kept[-1]) == (0, epochs)
+
+
+def test_health_does_not_cost_another_request(make_tracker, client, experiment, reports, monkeypatch):
+    sent = []
+    log_batch = mlflow.MlflowClient.log_batch
+
+    def noted(self, run_id, metrics=(), **more):
+        sent.append(len(metrics))
+        return log_batch(self, run_id, metrics=metrics, **more)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", noted)
+    series = {f"split{i}_loss": [0.1] * 188 for i in range(5)}  # 940 values, and 3 metrics
+    track(make_tracker(), experiment, make_trial(0, series=series, health=reports["healthy"]))
+    trial = [n for n in sent if n > 900]
+    assert len(trial) == 1 and 943 < trial[0] <= METRICS_PER_BATCH
+
+
+def test_the_parent_run_says_what_the_sick_trials_share(make_tracker, client, experiment, reports):
+    dead, healthy = reports["dead"], reports["healthy"]
+    trials = [({"rate": 1.0}, dead.verdict, dead.findings, dead.score)] * 6
+    trials += [({"rate": 0.01}, healthy.verdict, healthy.findings, healthy.score)] * 6
+    run = client.get_run(track(make_tracker(), experiment, make_trial(0), health=summarize(trials)))
+    assert run.data.tags["health.sick_trials"] == "6" and run.data.tags["health.trials"] == "12"
+    page = downloaded(client, run, "health_summary.html")
+    assert "6 of 12 trials were sick" in page and "rate &gt; 0.1" in page
 
 
 def test_a_study_is_continued_in_the_run_it_began_in(make_tracker, client, experiment):

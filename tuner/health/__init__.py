@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from tuner.health.monitor import HealthMonitor as HealthMonitor
     from tuner.health.monitor import diagnose as diagnose
     from tuner.health.report import HealthReport as HealthReport
+    from tuner.health.summary import HEALTHY_ENOUGH as HEALTHY_ENOUGH
+    from tuner.health.summary import health_constraint as health_constraint
 
 _HOMES = {
+    "HEALTHY_ENOUGH": "tuner.health.summary",
     "HealthMonitor": "tuner.health.monitor",
     "HealthReport": "tuner.health.report",
     "diagnose": "tuner.health.monitor",
+    "health_constraint": "tuner.health.summary",
 }
 
 __all__ = list(_HOMES)  # noqa: PLE0605

@@ -216,11 +216,14 @@ class Measurements:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values; numbers that are not finite as the strings "nan", "inf" and "-inf"."""
+        shape = (len(self.epochs), len(self.facts.layers), len(LAYER_MEASURES))
+        by_layer = np.moveaxis(np.array(self.layers, dtype=float).reshape(shape), -1, 0)
+        by_network = np.array(self.network, dtype=float).reshape(-1, len(NETWORK_MEASURES)).T
         return {
             "facts": asdict(self.facts),
             "epochs": list(self.epochs),
-            "layers": {name: _plain(self.layer(name)) for name in LAYER_MEASURES},
-            "network": {name: _plain(self.of_network(name)) for name in NETWORK_MEASURES},
+            "layers": dict(zip(LAYER_MEASURES, _plain(by_layer), strict=True)),
+            "network": dict(zip(NETWORK_MEASURES, _plain(by_network), strict=True)),
             "history": {name: _plain(np.asarray(series, dtype=float)) for name, series in self.history.items()},
         }
 
@@ -243,9 +246,19 @@ class Measurements:
 
 def _plain(values: np.ndarray) -> Any:
     """Return an array as nested lists of numbers of five digits, which JSON can hold."""
-    if values.ndim > 1:
-        return [_plain(row) for row in values]
-    return [float(f"{v:.5g}") if np.isfinite(v) else str(v) for v in values.tolist()]
+    values = np.asarray(values, dtype=float)
+    finite = np.isfinite(values)
+    usual = finite & (np.abs(values) > 1e-16) & (np.abs(values) < 1e16)  # beyond, powers of ten are not exact
+    some = np.where(usual, values, 1.0)
+    power = np.floor(np.log10(np.abs(some))) - 4
+    unit = 10.0 ** np.abs(power)
+    rounded = np.where(power < 0, np.rint(some * unit) / unit, np.rint(some / unit) * unit)
+    rounded = np.where(usual, rounded, values)
+    if finite.all():
+        return rounded.tolist()
+    plain = rounded.astype(object)
+    plain[~finite] = [str(value) for value in values[~finite]]
+    return plain.tolist()
 
 
 def _numbers(values: Any) -> np.ndarray:

@@ -19,6 +19,8 @@ from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, Measurem
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tuner.report.svg import Picture
+
 #: Everything that a network can be found to suffer from.
 CONDITIONS = (
     "vanishing_gradients",
@@ -229,8 +231,11 @@ class HealthReport:
         """
         names, by_fold = self._by_fold(measure)
         epochs = tuple(sorted({epoch for by_epoch in by_fold for epoch in by_epoch}))
-        columns = [_mean(np.array([by_epoch[e] for by_epoch in by_fold if e in by_epoch])) for e in epochs]
-        return epochs, names, np.array(columns, dtype=float).reshape(len(epochs), len(names)).T
+        values = np.full((len(by_fold), len(epochs), len(names)), np.nan)
+        for fold, by_epoch in enumerate(by_fold):
+            places = [i for i, epoch in enumerate(epochs) if epoch in by_epoch]
+            values[fold, places] = np.array([by_epoch[epochs[i]] for i in places]).reshape(len(places), len(names))
+        return epochs, names, _mean(values).T if by_fold else np.zeros((len(names), 0))
 
     def _by_fold(self, measure: str) -> tuple[tuple[str, ...], list[dict[int, np.ndarray]]]:
         """Return the names of the layers, and for every fold the values (L,) by epoch."""
@@ -265,6 +270,18 @@ class HealthReport:
             notes=tuple(values["notes"]),
             measurements=tuple(Measurements.from_dict(measured) for measured in values.get("measurements", ())),
         )
+
+    def heat_map(self) -> Picture:
+        """Return a picture of the gradients' size by layer and epoch."""
+        from tuner.report.svg import heat_map
+
+        return heat_map(self)
+
+    def depth_profile(self) -> Picture:
+        """Return a picture of the error and the activations from layer to layer, before training and at the end."""
+        from tuner.report.svg import depth_profile
+
+        return depth_profile(self)
 
     def __str__(self) -> str:
         n = len(self.measurements)

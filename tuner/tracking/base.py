@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from tuner.health.diagnosis import HealthReport
+    from tuner.health.summary import HealthSummary
+
 State = Literal["complete", "pruned", "failed"]
 
 
@@ -41,6 +44,8 @@ class StudyRecord:
         The estimator's own names of the hyperparameters that are searched, in the order of the space.
     objective : str
         The metric of a trial that the study maximises, for instance ``"mean_test_score"``.
+    health : bool
+        Whether trials say what their gradients were like.
     """
 
     name: str
@@ -49,6 +54,7 @@ class StudyRecord:
     tags: Mapping[str, str]
     searched: Sequence[str]
     objective: str
+    health: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class TrialRecord:
         Per-epoch values, epoch 1 first: ``loss`` (the mean over folds), ``split0_loss`` (one fold), and so on.
     start_time, end_time : float
         Seconds since the epoch.
+    health : HealthReport or None
+        What the gradients said, if they were measured.
     """
 
     number: int
@@ -80,6 +88,7 @@ class TrialRecord:
     series: Mapping[str, Sequence[float]]
     start_time: float
     end_time: float
+    health: HealthReport | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,8 @@ class StudyResult:
         The refitted estimator.
     input_example : array-like or None
         The first rows of the training data, as they were given to ``fit``.
+    health : HealthSummary or None
+        Which trials were sick with what, if gradients were measured.
     """
 
     state: Literal["finished", "interrupted", "failed"]
@@ -110,6 +121,7 @@ class StudyResult:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     model: Any = None
     input_example: Any = None
+    health: HealthSummary | None = None
 
 
 class Tracker(ABC):

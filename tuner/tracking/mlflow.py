@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import posixpath
 import queue
@@ -19,9 +20,10 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import mlflow
@@ -34,6 +36,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from tuner.errors import TrackingError
 from tuner.tracking.base import StudyRecord, StudyResult, Tracker, TrackingWarning, TrialRecord
 
+if TYPE_CHECKING:
+    from tuner.health.diagnosis import HealthReport
+
 # What one request may hold: mlflow/utils/validation.py, also https://mlflow.org/docs/latest/rest-api.html (Log Batch).
 METRICS_PER_BATCH = 1_000
 PARAMS_PER_BATCH = 100
@@ -41,6 +46,21 @@ BYTES_PER_BATCH = 900_000  # a server refuses 1,000,000; the rest is for the env
 KEY_LENGTH = 250
 PARAM_LENGTH = 6_000
 TAG_LENGTH = 8_000
+
+# What a trial's health may add: a metric costs about 0.1 ms while networks train. The measures that say most come
+# first: where there are many layers the last ones are left out, since the artifacts have them all.
+HEALTH_METRICS = 100
+HEALTH_METRICS_AT_LEAST = 50
+HEALTH_POINTS = 5  # of a series, before another measure is left out
+HEALTH_NUMBERS = 8_000  # in health.json, where long trainings come with some of their epochs
+HEALTH_MEASURES = (
+    "grad_norm",
+    "update_ratio",
+    "activation_variance",
+    "saturation",
+    "dead_units",
+    "error_rms",
+)
 
 # Seconds that a store may take to answer the first call. MLflow's own retries would wait for minutes.
 FIRST_ANSWER_SECONDS = 10
@@ -55,6 +75,7 @@ VIEW_KEY = "tuner"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 VIEW_COLUMNS = 50  # what a page can show; the tag may hold 20,000 characters (mlflow/utils/validation.py)
 VIEW_FIRST_COLUMNS = ("attributes.`Run Name`",)
+VERDICT_COLUMN = "tags.`health.verdict`"
 VIEW_LAST_COLUMNS = ("runDateAndNestInfo", "duration")  # Created and Duration
 
 # The page unfolds the children of a run at the first visit if they say that they are evaluations of it (undocumented).
@@ -82,6 +103,12 @@ class MlflowTracker(Tracker):
     ``trials.csv``, the figures, and the refitted model, which ``mlflow.sklearn.load_model("runs:/<run id>/model")``
     loads. Every trial is a nested child run with all hyperparameters, metrics and per-epoch series, finished, killed
     (pruned) or failed, with its ``state`` and ``reason`` as tags.
+
+    A trial whose gradients were measured has what they said as tags ``health.verdict``, ``health.score`` and
+    ``health.findings``, by which MLflow's page filters (``tags."health.verdict" = 'healthy'``), the means over folds as
+    metrics ``health/<measure>/<depth>_<layer>`` and, as artifacts, the whole report (``health.json``, ``health.txt``)
+    and two pictures (``health_map.svg``, ``health_profile.svg``). The parent run says which hyperparameters the sick
+    trials share in ``health_summary.html``.
 
     Parameters
     ----------
@@ -172,7 +199,8 @@ class _Session:
         """Have the experiment's page show the score and what its studies searched, this study's first."""
         shared = self.client.get_experiment(self.experiment_id).tags.get(VIEW_TAG)
         score, state = _column("metrics", study.objective), _column("tags", "state")
-        columns = [score, *(_column("params", name) for name in study.searched), state]
+        health = [VERDICT_COLUMN] if study.health else []
+        columns = [score, *(_column("params", name) for name in study.searched), *health, state]
         if shared is not None:
             columns += json.loads(shared)["selectedColumns"]
         columns = list(dict.fromkeys(columns))[:VIEW_COLUMNS]
@@ -227,6 +255,8 @@ class _Session:
         tags = {**self.context, **UNFOLDED, MLFLOW_PARENT_RUN_ID: self.run_id, "state": trial.state}
         if trial.reason is not None:
             tags["reason"] = _text(trial.reason, TAG_LENGTH)
+        if trial.health is not None:
+            tags |= {name: _text(value, TAG_LENGTH) for name, value in _health_tags(trial.health).items()}
         run = self.client.create_run(self.experiment_id, start, tags, run_name=f"trial {trial.number:03d}")
         metrics = [Metric(_key(name), float(value), end, 0) for name, value in trial.metrics.items()]
         metrics += [
@@ -234,6 +264,13 @@ class _Session:
             for name, values in trial.series.items()
             for epoch, value in enumerate(values, start=1)
         ]
+        if trial.health is not None:
+            room = METRICS_PER_BATCH - len(metrics) % METRICS_PER_BATCH
+            most = min(HEALTH_METRICS, max(HEALTH_METRICS_AT_LEAST, room))
+            metrics += [
+                Metric(_key(name), value, end, epoch) for name, epoch, value in health_series(trial.health, most)
+            ]
+            self._log_health(run.info.run_id, trial.health)
         self._log(run.info.run_id, params=trial.params, metrics=metrics)
         self.client.set_terminated(run.info.run_id, TRIAL_STATUS[trial.state], end)
 
@@ -253,6 +290,15 @@ class _Session:
             self.client.log_batch(run_id, metrics=batch)
         for batch in _batches(tags_, PARAMS_PER_BATCH):
             self.client.log_batch(run_id, tags=batch)
+
+    def _log_health(self, run_id: str, report: HealthReport) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            folder.joinpath("health.json").write_text(health_json(report), encoding="utf-8")
+            folder.joinpath("health.txt").write_text(f"{report}\n", encoding="utf-8")
+            report.heat_map().save(folder / "health_map.svg")
+            report.depth_profile().save(folder / "health_profile.svg")
+            self.client.log_artifacts(run_id, name)
 
     def finish(self, result: StudyResult) -> None:
         self.trials.put(None)
@@ -275,6 +321,9 @@ class _Session:
             # MLflow shows the value of the highest step: a continued study's better trial has a higher number.
             now = round(1000 * best.end_time)
             metrics = [Metric(_key(name), float(value), now, best.number) for name, value in best.metrics.items()]
+        if result.health is not None:
+            tags |= result.health.tags()
+            self.client.log_text(self.run_id, result.health.html(), "health_summary.html")
         self._log(self.run_id, metrics=metrics, tags=tags)
         self.client.log_text(self.run_id, result.trials.to_csv(index=False), "trials.csv")
         for name, figure in result.figures.items():
@@ -320,6 +369,82 @@ class _Session:
                 f"Tracking stopped: the MLflow store {without_password(self.uri)!r} failed: "
                 f"{_first_line(self.failure)} The study goes on and its results are kept by Optuna."
             )
+
+
+def health_series(report: HealthReport, most: int) -> list[tuple[str, int, float]]:
+    """Return the means over folds of what was measured of the layers, by names in which layers sort by depth.
+
+    Parameters
+    ----------
+    report : HealthReport
+    most : int
+        How many values to return: first measures are left out, the least telling ones first, then layers and then
+        epochs in between. The first and the last are always there.
+
+    Returns
+    -------
+    list of (name, epoch, value)
+        Without what is not finite.
+    """
+    chosen: list[tuple[str, list[int], list[float]]] = []
+    for measure in HEALTH_MEASURES:
+        epochs, layers, values = report.table(measure)
+        digits = len(str(len(layers)))
+        series = []
+        for depth, (layer, row) in enumerate(zip(layers, values.tolist(), strict=True), start=1):
+            if any(map(math.isfinite, row)):
+                name = f"health/{measure}/{depth:0{max(2, digits)}d}_{layer.replace('/', '.')}"
+                series.append((name, list(epochs), row))
+        if not chosen:
+            chosen = [series[i] for i in _spread(len(series), most)]
+        elif (len(chosen) + len(series)) * min(len(epochs), HEALTH_POINTS) <= most:
+            chosen += series
+    length = max((len(row) for _, _, row in chosen), default=0)
+    kept = _spread(length, max(1, most // max(1, len(chosen))))
+    return [(name, epochs[i], row[i]) for name, epochs, row in chosen for i in kept if math.isfinite(row[i])]
+
+
+def health_json(report: HealthReport) -> str:
+    """Return the whole report as JSON, which ``HealthReport.from_dict`` reads; long trainings with some epochs only."""
+    values = _valid(report.to_dict(numbers=False))
+    measured = report.measurements
+    per_epoch = sum(
+        layers[0].size + network[0].size for m in measured if (layers := m.layers) and (network := m.network)
+    )
+    kept = [_spread(len(m.epochs), max(2, HEALTH_NUMBERS // max(1, per_epoch))) for m in measured]
+    values["measurements"] = [
+        replace(
+            m,
+            epochs=[m.epochs[i] for i in some],
+            layers=[m.layers[i] for i in some],
+            network=[m.network[i] for i in some],
+        ).to_dict()
+        for m, some in zip(measured, kept, strict=True)
+    ]
+    return json.dumps(values)
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """Return at most `most` of n positions, evenly; the last of them, and the first if there may be two."""
+    if n <= most:
+        return list(range(n))
+    return [n - 1] if most == 1 else [round(i * (n - 1) / (most - 1)) for i in range(most)]
+
+
+def _health_tags(report: HealthReport) -> dict[str, str]:
+    findings = ", ".join(dict.fromkeys(finding.condition for finding in report.findings))
+    return {"health.verdict": report.verdict, "health.score": f"{report.score:.3f}", "health.findings": findings}
+
+
+def _valid(value: Any) -> Any:
+    """Return plain values without NaN and infinities, for which JSON has no numbers."""
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)  # NaN, as of both infinities
+    if isinstance(value, Mapping):
+        return {str(key): _valid(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid(inner) for inner in value]
+    return value
 
 
 def store_uri(uri: str | None = None) -> str:
@@ -426,8 +551,9 @@ def _column(kind: str, name: str) -> str:
 
 
 def _column_width(column: str) -> int:
-    """Return the pixels that a column's heading needs, within reason."""
-    return min(max(90, 7 * len(column.split("`")[1]) + 24), 220)
+    """Return the pixels that a column's heading needs, within reason; verdicts are longer than theirs."""
+    least = 160 if column == VERDICT_COLUMN else 90
+    return min(max(least, 7 * len(column.split("`")[1]) + 24), 220)
 
 
 def _key(name: str) -> str:
