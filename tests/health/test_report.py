@@ -1,6 +1,7 @@
 """A report says what was found in words, numbers and plain values."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -112,3 +113,27 @@ def test_plain_values_make_the_report_again(numbers):
     assert (again.verdict, again.score) == (report.verdict, report.score)
     assert len(again.measurements) == numbers
     assert again.layers.equals(report.layers) if numbers else again.layers.empty
+
+
+def test_the_statistics_are_those_of_a_linear_network():
+    """With errors and gradients that fall by ten at every layer the slope is 1, and the ratio what is left at the end."""
+    layers = tuple(LayerFacts(f"layer_{i}", "Dense", "linear", 3, 3, 9) for i in range(4))
+    measured = Measurements(
+        NetworkFacts(layers, baseline_loss=2.0),
+        history={"loss": [1.8, 1.0, 1.4, 0.4], "test_loss": [1.0, 0.9, 0.8, 0.6]},
+    )
+    for epoch in (0, 4):
+        values = np.ones((4, len(LAYER_MEASURES)))
+        for name in ("grad_rms", "error_rms"):
+            values[:, LAYER_MEASURES.index(name)] = 10.0 ** np.arange(-3, 1)
+        values[:, LAYER_MEASURES.index("activation_variance")] = [1, 0.5, 0.25, 9]
+        measured.add(epoch, values, np.ones(len(NETWORK_MEASURES)))
+    statistics = HealthReport((), (), (measured, measured)).statistics
+    assert statistics["gradient_slope"] == pytest.approx(1)
+    assert statistics["error_ratio"] == pytest.approx(1e-3)
+    assert statistics["variance_ratio"] == pytest.approx(0.25)
+    assert statistics["loss_left"] == pytest.approx(0.2)
+    assert statistics["loss_rises"] == pytest.approx(0.4 / 2.2)
+    assert statistics["loss_fall"] == pytest.approx((1.4 - 0.4) / 1.8)
+    assert statistics["held_out_gap"] == pytest.approx(0.1)
+    assert all(math.isnan(value) for value in HealthReport((), (), ()).statistics.values())

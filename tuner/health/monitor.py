@@ -123,6 +123,8 @@ class HealthMonitor(keras.callbacks.Callback):
             task=_TASKS.get(loss),
             normalization=self._probe.normalization,
             residual=self._probe.residual,
+            # The number of updates in an epoch is what counts; Keras does not say how long a batch is.
+            batch_size=max(1, self._n_rows // steps) if (steps := self.params.get("steps")) else None,
             n_rows=self._n_rows,
             baseline_loss=baseline_loss(loss, y, None),
             notes=self._probe.notes,

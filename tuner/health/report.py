@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, Measurements
+from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, Measurements, NetworkFacts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,6 +237,29 @@ class HealthReport:
             values[fold, places] = np.array([by_epoch[epochs[i]] for i in places]).reshape(len(places), len(names))
         return epochs, names, _mean(values).T if by_fold else np.zeros((len(names), 0))
 
+    @property
+    def statistics(self) -> dict[str, float]:
+        """What the network's measures come to, as means over the folds; NaN where there is nothing to compute from.
+
+        Returns
+        -------
+        dict of str to float
+            - ``gradient_slope``: by how many powers of ten ``grad_rms`` grows from a layer to the next, the slope of a
+              least-squares line, before training; ``gradient_ratio``: the first layer's to the last one's
+            - ``error_slope``, ``error_ratio``: the same of ``error_rms``, which no width and no input scale distorts
+            - ``variance_ratio``: ``activation_variance`` of the last hidden layer to that of the first, before training
+              (Glorot & Bengio 2010 want 1)
+            - ``loss_left``: the last training loss as a share of what the best constant prediction costs
+            - ``loss_rises``: the sum of the training loss's rises as a share of all its movement: near 0 where it falls
+              steadily, 0.5 where it oscillates in place, more where it diverges
+            - ``loss_fall``: the fall of the training loss over the second half of training, as a share of its largest
+              value: near 0 where it stalls
+            - ``held_out_gap``: the last loss on held-out rows less the training loss, as a share of the constant's
+        """
+        by_fold = [_statistics(measured) for measured in self.measurements]
+        names = by_fold[0] if by_fold else _statistics(Measurements(NetworkFacts(())))
+        return {name: float(_mean(np.array([fold[name] for fold in by_fold] or [math.nan]))) for name in names}
+
     def _by_fold(self, measure: str) -> tuple[tuple[str, ...], list[dict[int, np.ndarray]]]:
         """Return the names of the layers, and for every fold the values (L,) by epoch."""
         if measure not in LAYER_MEASURES:
@@ -260,7 +283,10 @@ class HealthReport:
             "findings": [finding.to_dict() for finding in self.findings],
             "notes": list(self.notes),
         }
-        return values | ({"measurements": [m.to_dict() for m in self.measurements]} if numbers else {})
+        if not numbers:
+            return values
+        statistics = {name: _plain(value) for name, value in self.statistics.items()}
+        return values | {"statistics": statistics, "measurements": [m.to_dict() for m in self.measurements]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HealthReport:
@@ -328,6 +354,30 @@ class HealthReport:
         yield f"{'layer':<{width}}" + "".join(f"{name:>14}" for name in KEY_MEASURES)
         for name, row in zip(names, np.transpose(latest), strict=True):
             yield f"{name:<{width}}" + "".join(f"{value:>14.3g}" for value in row)
+
+
+def _statistics(measured: Measurements) -> dict[str, float]:
+    """Return the statistics of one fold, see `HealthReport.statistics`."""
+    nan, found = math.nan, {}
+    started = bool(measured.epochs) and measured.epochs[0] == 0 and len(measured.facts.layers) > 0
+    with np.errstate(all="ignore"):
+        for name, measure in (("gradient", "grad_rms"), ("error", "error_rms")):
+            values = np.log10(measured.layer(measure)[0]) if started else np.array([nan])
+            usable = len(values) > 1 and bool(np.isfinite(values).all())
+            found[f"{name}_slope"] = float(np.polyfit(np.arange(len(values)), values, 1)[0]) if usable else nan
+            found[f"{name}_ratio"] = float(10 ** (values[0] - values[-1]))
+        variance = measured.layer("activation_variance")[0][:-1] if started else np.array([])
+        found["variance_ratio"] = float(variance[-1] / variance[0]) if len(variance) else nan
+        losses = np.asarray(measured.history.get("loss", ()), dtype=float).ravel()
+        held_out = next((measured.history[n] for n in ("val_loss", "test_loss") if n in measured.history), [nan])
+        steps, baseline = np.diff(losses), measured.facts.baseline_loss or nan
+        last = float(losses[-1]) if len(losses) else nan
+        found["loss_left"] = last / baseline
+        moved = float(np.abs(steps).sum()) if len(steps) else nan
+        found["loss_rises"] = float(steps[steps > 0].sum()) / moved if moved else 0.0
+        found["loss_fall"] = float((losses[len(losses) // 2] - last) / losses.max()) if len(losses) > 1 else nan
+        found["held_out_gap"] = (float(np.asarray(held_out, dtype=float)[-1]) - last) / baseline
+    return found
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
