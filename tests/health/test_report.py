@@ -116,7 +116,7 @@ def test_plain_values_make_the_report_again(numbers):
 
 
 def test_the_statistics_are_those_of_a_linear_network():
-    """With errors and gradients that fall by ten at every layer the slope is 1, and the ratio what is left at the end."""
+    """With errors and gradients that fall by ten at every layer the slope is 1."""
     layers = tuple(LayerFacts(f"layer_{i}", "Dense", "linear", 3, 3, 9) for i in range(4))
     measured = Measurements(
         NetworkFacts(layers, baseline_loss=2.0),
