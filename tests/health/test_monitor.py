@@ -128,7 +128,7 @@ def test_what_cannot_be_judged_is_said():
     ("X", "y", "message"),
     [
         (X[:0], ONE_HOT[:0], "X has no rows"),
-        (X, ONE_HOT[:5], "y has 5 rows, but X has 64"),
+        (X, ONE_HOT[:5], "y has 5 rows, but X has 48"),
         (scipy.sparse.csr_matrix(X), ONE_HOT, "sparse"),
     ],
 )
