@@ -6,7 +6,20 @@ is one that the network has. No label reads a gradient, an activation or a weigh
 
 ``python tests/health/benchmark.py --labels`` trains all networks (40 minutes on one core) and writes labels.json;
 ``--summary`` counts what is there; ``--relabel`` applies changed definitions to the stored skills. What has been
-trained is kept in raw.jsonl, and not trained again.
+trained is kept in raw.jsonl, and not trained again. ``--measure`` trains the networks themselves once more (20 minutes)
+and writes what is measured of them to measurements.npz; ``--judge`` says how well the diagnosis tells their conditions
+from that, ``--markdown`` the same as a table for the README.
+
+How the diagnosis is scored
+---------------------------
+- All findings of a report count as named, consequences as well.
+- For a condition c a network is a *negative* when it does well, or when it falls short, and some intervention restores
+  it, but none of those for c. Networks that nothing restores may have several conditions at once, c among them: they
+  are not judged, and neither are those between short and well.
+- It is a *positive* when one of the interventions for c restores it. Where several do, each by itself, naming any one
+  of their conditions is a full answer: a report that names another one but not c does not count for c; one that names
+  none of them is a miss for all. The conditions that are no intervention's (`BY_THEMSELVES`) have to be named.
+- Networks at even places of labels.json serve to choose limits and rules, those at odd places are held out.
 
 Notations
 ---------
@@ -25,25 +38,31 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import storage
 from sklearn.datasets import load_digits, make_classification, make_friedman1
 
 from tuner import KerasClassifier, KerasRegressor
 from tuner.backend import keras
 from tuner.engine import program
 from tuner.engine.base import Lane, Part, TrainedLane
+from tuner.engine.compilation import optimizer_config
 from tuner.engine.program import structure_of
 from tuner.engine.stacked import StackedEngine
+from tuner.health.diagnosis import judge
+from tuner.health.measurements import Measurements
+from tuner.health.report import HEALTHY
 from tuner.network import Alternatives
 
 HERE = Path(__file__).parent
 LABELS = HERE / "labels.json"
+MEASUREMENTS = HERE / "measurements.npz"
 RAW = HERE / "raw.jsonl"
 
 SEEDS = (0, 1, 2)
@@ -555,7 +574,10 @@ RESTORING: Mapping[str, tuple[str, ...]] = {
     "saturated_units": ("normalized", "elu"),
     "vanishing_gradients": ("normalized", "residual"),
 }
-CONDITIONS = (*RESTORING, "overfitting", "non_finite", "stalled_loss", "oscillating_loss")
+#: What no single intervention shows, see `conditions_of`; the first two compare a network with itself.
+OF_ITSELF = ("overfitting", "oscillating_loss")
+BY_THEMSELVES = (*OF_ITSELF, "non_finite", "stalled_loss")
+CONDITIONS = (*RESTORING, *BY_THEMSELVES)
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -669,30 +691,35 @@ class Results:
 
     def train(self, configs: Iterable[Config], *, shared: bool = True) -> None:
         """Train the networks of which there is no outcome, structure by structure, small ones first."""
-        groups: dict[Hashable, dict[Config, list[Lane]]] = defaultdict(dict)
-        for config in dict.fromkeys(configs):
-            if (config, shared) not in self.outcomes:
-                lanes = _company(config, shared=shared)
-                groups[config.task, structure_of(lanes[0])][config] = lanes
-        start, ordered = time.perf_counter(), sorted(groups.values(), key=lambda group: _size(next(iter(group))))
-        for i, group in enumerate(ordered, start=1):
-            for chunk in _chunks(list(group), WIDTH // len(SEEDS)):
-                lanes = [lane for config in chunk for lane in group[config]]
-                filled = [lanes[j % len(lanes)] for j in range(max(len(lanes), WIDTH))]
-                trained = StackedEngine(strict=True).train(filled)
-                with self.path.open("a") as file:
-                    for j, config in enumerate(chunk):
-                        mine = trained[len(SEEDS) * j : len(SEEDS) * (j + 1)]
-                        outcomes = [Outcome.of(config, lane) for lane in mine]
-                        self.outcomes[config, shared] = outcomes
-                        plain = [list(asdict(outcome).values()) for outcome in outcomes]
-                        file.write(json.dumps({"config": asdict(config), "shared": shared, "outcomes": plain}) + "\n")
-            example = next(iter(group))
-            print(
-                f"{time.perf_counter() - start:6.0f} s: {i}/{len(ordered)} {example.task} {example.hidden_layers} "
-                f"{example.optimizer} {example.loss} {example.residual}: {len(group)} networks",
-                flush=True,
-            )
+        todo = [config for config in dict.fromkeys(configs) if (config, shared) not in self.outcomes]
+        for chunk, trained in _trained(todo, shared=shared):
+            with self.path.open("a") as file:
+                for config, lanes in zip(chunk, trained, strict=True):
+                    outcomes = [Outcome.of(config, lane) for lane in lanes]
+                    self.outcomes[config, shared] = outcomes
+                    plain = [list(asdict(outcome).values()) for outcome in outcomes]
+                    file.write(json.dumps({"config": asdict(config), "shared": shared, "outcomes": plain}) + "\n")
+
+
+def _trained(configs: Iterable[Config], *, shared: bool) -> Iterator[tuple[Sequence[Config], list[list[TrainedLane]]]]:
+    """Train networks structure by structure, small ones first, and yield some with their lanes as they are ready."""
+    groups: dict[Hashable, dict[Config, list[Lane]]] = defaultdict(dict)
+    for config in configs:
+        lanes = _company(config, shared=shared)
+        groups[config.task, structure_of(lanes[0])][config] = lanes
+    start, ordered = time.perf_counter(), sorted(groups.values(), key=lambda group: _size(next(iter(group))))
+    for i, group in enumerate(ordered, start=1):
+        for chunk in _chunks(list(group), WIDTH // len(SEEDS)):
+            lanes = [lane for config in chunk for lane in group[config]]
+            filled = [lanes[j % len(lanes)] for j in range(max(len(lanes), WIDTH))]
+            trained = StackedEngine(strict=True).train(filled)
+            yield chunk, [trained[len(SEEDS) * j : len(SEEDS) * (j + 1)] for j in range(len(chunk))]
+        example = next(iter(group))
+        print(
+            f"{time.perf_counter() - start:6.0f} s: {i}/{len(ordered)} {example.task} {example.hidden_layers} "
+            f"{example.optimizer} {example.loss} {example.residual}: {len(group)} networks",
+            flush=True,
+        )
 
 
 def _size(config: Config) -> tuple[Any, ...]:
@@ -889,6 +916,111 @@ def configs() -> list[Config]:
     return [Config(**entry["config"]) for entry in labels()]
 
 
+# Judging --------------------------------------------------------------------------------------------------------------
+
+
+def measure(path: Path = MEASUREMENTS) -> None:
+    """Train the labelled networks, not their interventions, and store what is measured of them."""
+    program.COMPILED_AT_MOST = program.CACHE_SIZE = 1000  # memory is no concern here
+    found: dict[Config, list[Measurements]] = {}
+    for chunk, trained in _trained(configs(), shared=True):
+        found |= {
+            config: [_own(config, lane.health) for lane in lanes] for config, lanes in zip(chunk, trained, strict=True)
+        }
+    storage.write(path, {_key(config): found[config] for config in configs()})
+
+
+def _own(config: Config, measured: Measurements | None) -> Measurements:
+    """Return what was measured with the facts of the network alone, not of its company, see `_company`."""
+    assert measured is not None
+    _, values = optimizer_config(lanes_of(config, [0])[0].hyperparameters, 1)
+    facts = replace(measured.facts, momentum=values.get("momentum"), clipnorm=values.get("clipnorm"))
+    # The rows for picking an epoch are the label's, and not the diagnosis's.
+    history = {name: series for name, series in measured.history.items() if not name.startswith("val_")}
+    return replace(measured, facts=facts, history=history)
+
+
+def _key(config: Config) -> str:
+    return json.dumps(asdict(config))
+
+
+@cache
+def _measured() -> dict[str, list[Measurements]]:
+    return storage.read(MEASUREMENTS)
+
+
+def stored_measurements(config: Config) -> list[Measurements]:
+    """Return what was measured of a labelled network, as far as the diagnosis reads it, one for each of `SEEDS`."""
+    return _measured()[_key(config)]
+
+
+def expected(entry: Mapping[str, Any], named: Collection[str], condition: str) -> bool | None:
+    """Return whether a report that names some conditions should name this one; None where that does not count."""
+    restoring = set(entry["R"])
+    if condition in restoring:
+        others = (restoring & set(named)) - set(BY_THEMSELVES) - {condition}
+        full = condition in named or condition in BY_THEMSELVES or not others
+        return True if full else None
+    known = entry["state"] == "well" or (entry["state"] == "short" and bool(restoring - set(OF_ITSELF)))
+    return False if known else None
+
+
+@dataclass
+class Score:
+    """How a condition was judged: counts of networks."""
+
+    named: int = 0
+    positives: int = 0
+    silent: int = 0
+    negatives: int = 0
+
+    @property
+    def sensitivity(self) -> float:
+        return self.named / self.positives if self.positives else math.nan
+
+    @property
+    def specificity(self) -> float:
+        return self.silent / self.negatives if self.negatives else math.nan
+
+
+def judged(held_out: bool) -> tuple[dict[str, Score], float]:
+    """Judge the stored measurements of one half of the networks.
+
+    Returns
+    -------
+    scores : dict of str to Score
+    alarms : float
+        The share of the networks that do well, but get a verdict.
+    """
+    scores, verdicts = {condition: Score() for condition in CONDITIONS}, []
+    for entry in labels()[held_out::2]:
+        report = judge(stored_measurements(Config(**entry["config"])))
+        if entry["state"] == "well":
+            verdicts.append(report.verdict)
+        for condition, score in scores.items():
+            should = expected(entry, report.conditions, condition)
+            does = condition in report.conditions
+            if should is not None and should:
+                score.positives, score.named = score.positives + 1, score.named + does
+            elif should is not None:
+                score.negatives, score.silent = score.negatives + 1, score.silent + (not does)
+    return scores, float(np.mean([verdict != HEALTHY for verdict in verdicts]))
+
+
+def table() -> str:
+    """Return the scores of both halves in words."""
+    lines = []
+    for name, held_out in (("chosen on", False), ("held out", True)):
+        scores, alarms = judged(held_out)
+        lines.append(f"{name:20}{'sensitivity':>20}{'specificity':>20}")
+        for condition, s in scores.items():
+            found, passed = f"{s.sensitivity:.3f}", f"{s.specificity:.3f}"
+            counts = f"{s.named}/{s.positives}", f"{s.silent}/{s.negatives}"
+            lines.append(f"{condition:20}{counts[0]:>12}{found:>8}{counts[1]:>12}{passed:>8}")
+        lines.append(f"{alarms:.1%} of the networks that do well get a verdict\n")
+    return "\n".join(lines)
+
+
 def summary(path: Path = LABELS) -> str:
     """Count the labels."""
     stored = json.loads(path.read_text())
@@ -911,6 +1043,8 @@ def main() -> None:
     parser.add_argument("--labels", action="store_true", help="train, and write labels.json")
     parser.add_argument("--relabel", action="store_true", help="judge the stored skills anew, without training")
     parser.add_argument("--summary", action="store_true", help="count the labels")
+    parser.add_argument("--measure", action="store_true", help="train, and write measurements.npz")
+    parser.add_argument("--judge", action="store_true", help="say how well the diagnosis tells the conditions")
     parser.add_argument("--networks", type=int, default=NETWORKS)
     parser.add_argument("--raw", type=Path, default=RAW, help="where outcomes are kept on the way")
     parser.add_argument("--path", type=Path, default=LABELS)
@@ -921,6 +1055,10 @@ def main() -> None:
         relabel(arguments.path)
     if arguments.summary:
         print(summary(arguments.path))
+    if arguments.measure:
+        measure()
+    if arguments.judge:
+        print(table())
 
 
 if __name__ == "__main__":
