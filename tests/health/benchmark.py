@@ -572,11 +572,11 @@ RESTORING: Mapping[str, tuple[str, ...]] = {
     "exploding_gradients": ("clipped",),
     "dead_units": ("leaky",),
     "saturated_units": ("normalized", "elu"),
-    "vanishing_gradients": ("normalized", "residual"),
+    "vanishing_gradients": ("normalized", "residual", "elu"),
 }
-#: What no single intervention shows, see `conditions_of`; the first two compare a network with itself.
-OF_ITSELF = ("overfitting", "oscillating_loss")
-BY_THEMSELVES = (*OF_ITSELF, "non_finite", "stalled_loss")
+#: What no single intervention shows, see `conditions_of`; the symptoms have no intervention of their own.
+SYMPTOMS = ("non_finite", "stalled_loss")
+BY_THEMSELVES = ("overfitting", "oscillating_loss", *SYMPTOMS)
 CONDITIONS = (*RESTORING, *BY_THEMSELVES)
 
 
@@ -778,12 +778,14 @@ def conditions_of(network: Mapping[str, Any]) -> list[str]:
     found = {}
     restored = {name for name, entry in treated.items() if _at_least(entry["skills"], RESTORED)}
     short = _state(skills) == "short"
+    lost = _most(skill is None for skill in skills)
     bounded = network["config"]["activation"] in BOUNDED
     for condition, names in RESTORING.items():
         found[condition] = short and not restored.isdisjoint(names)
     found["saturated_units"] &= bounded
+    # With one hidden layer there is no way on which a gradient could vanish, and what blew up had no small ones.
+    found["vanishing_gradients"] &= network["config"]["hidden_layers"] > 1 and not lost
     finite = [name for name, entry in treated.items() if _most(skill is not None for skill in entry["skills"])]
-    lost = _most(skill is None for skill in skills)
     # Where the training loss rose as well, training has failed, and not fitted too closely; and where the score jumps
     # as far from epoch to epoch, the last one was bad luck.
     by_seed = zip(skills, network["picked"], network["fell"], jumps, strict=True)
@@ -792,7 +794,9 @@ def conditions_of(network: Mapping[str, Any]) -> list[str]:
         for skill, picked, fell, jump in by_seed
     )
     found["non_finite"] = lost and bool(finite)
-    found["stalled_loss"] = short and bool(restored) and _most(s is not None and s < STALLED for s in skills)
+    # What overfits has learned its training rows, however little that is worth on others.
+    nothing = _most(skill is not None and skill < STALLED for skill in skills) and not found["overfitting"]
+    found["stalled_loss"] = short and bool(restored) and nothing
     calmed = {name for name in restored & set(RESTORING["update_too_large"]) if not _oscillates(treated[name]["jumps"])}
     found["oscillating_loss"] = _oscillates(jumps) and bool(calmed)
     return [condition for condition in CONDITIONS if found[condition]]
@@ -958,10 +962,10 @@ def expected(entry: Mapping[str, Any], named: Collection[str], condition: str) -
     """Return whether a report that names some conditions should name this one; None where that does not count."""
     restoring = set(entry["R"])
     if condition in restoring:
-        others = (restoring & set(named)) - set(BY_THEMSELVES) - {condition}
+        others = (restoring & set(named)) - {condition, *SYMPTOMS}
         full = condition in named or condition in BY_THEMSELVES or not others
         return True if full else None
-    known = entry["state"] == "well" or (entry["state"] == "short" and bool(restoring - set(OF_ITSELF)))
+    known = entry["state"] == "well" or (entry["state"] == "short" and not restoring.isdisjoint(RESTORING))
     return False if known else None
 
 

@@ -53,11 +53,13 @@ class Limits:
     """Every threshold of the diagnosis, by name, with its source."""
 
     #: Training falls short when this share of the baseline loss is left.
-    short: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
+    short: Limit = Limit(0.25, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and not when the training accuracy reaches this.
     accurate: Limit = Limit(0.9, f"training accuracy; {_OURS}")
-    #: Nothing was learned when this share of the baseline loss, and of the trivial prediction's errors, is left.
+    #: Nothing was learned when this share of the baseline loss is left ...
     stalled: Limit = Limit(0.95, f"share of the loss of a constant prediction; {_OURS}")
+    #: ... and no more than this share of the commonest class's errors is avoided.
+    better: Limit = Limit(0.1, _OURS)
     #: The error that reaches the first layer, relative to the output's; at the second layer the root of this.
     error_ratio: Limit = Limit(1e-2, f"{_GLOROT}, fig. 7; Nielsen, ch. 5")
     #: The norm of the gradient, at a loss that rises: longer than the step to which clipping would cut it.
@@ -73,11 +75,21 @@ class Limits:
     #: An update relative to the weights, when the loss rose above a constant prediction's or units died.
     update_high: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
     #: An update relative to the weights, when the loss still falls steadily.
-    update_low: Limit = Limit(4e-3, f"{_CS231N}: about 1e-3; {_OURS}")
+    update_low: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
     #: How far all updates together moved the weights, relative to themselves, had they had one direction.
     travel: Limit = Limit(0.1, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
+    #: ... and the share of the baseline loss that has to be left then.
+    unmoved: Limit = Limit(0.85, f"share of the loss of a constant prediction; {_OURS}")
     #: The fall of the loss over the second half of training, in units of the baseline, that is still learning.
-    falling: Limit = Limit(0.03, _OURS)
+    falling: Limit = Limit(0.012, _OURS)
+    #: ... and the share of the baseline loss that has to be left then: many healthy networks still fall.
+    unfinished: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
+    #: ... and the share of that fall that the held-out loss falls at least.
+    held_out_fall: Limit = Limit(0.5, _OURS)
+    #: The fall of the loss in each epoch of fewer than four, in units of the baseline, after which nothing is judged.
+    quick: Limit = Limit(0.05, _OURS)
+    #: The swings of the held-out score in the second half of training, as a share of the most that was learned.
+    swings: Limit = Limit(0.075, _OURS)
     #: The loss before training above which its fall is no learning.
     bad_start: Limit = Limit(3.0, f"times the loss of a constant prediction; {_OURS}")
     #: The sum of the rises of the loss, in units of the baseline.
@@ -95,7 +107,7 @@ class Limits:
     #: The features' means in units of their deviations.
     input_offset: Limit = Limit(2.0, f"{_LECUN}: about 0")
     #: The deviation of the features' scales, in powers of ten.
-    input_spread: Limit = Limit(0.5, f"{_LECUN}: equal")
+    input_spread: Limit = Limit(0.8, f"{_LECUN}: equal; {_OURS}")
     #: The rise of the held-out loss from its lowest, in units of the baseline.
     overfit: Limit = Limit(0.1, f"Prechelt 1998, Early stopping - but when?; {_OURS}")
     #: ... and the fall of the held-out accuracy from its highest, where there is one.
@@ -120,6 +132,9 @@ ADAPTIVE = frozenset(
 RECTIFIERS = frozenset(
     "relu relu6 leaky_relu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus".split()
 )
+
+#: The least that counts as learned where the swings of the score are taken relative to it.
+LEAST_LEARNED = 0.1
 
 #: What may cause what: the first that was found, and does not come later, explains the condition.
 CAUSES: Mapping[str, tuple[str, ...]] = {
@@ -152,6 +167,15 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
         "update_too_small",
         "oscillating_loss",
     ),
+}
+
+#: What a condition brings with it, so that beside it this is not named: it would not help to treat it. Large or far-off
+#: inputs make large gradients and updates, and dead units let no error through.
+BRINGS: Mapping[str, tuple[str, ...]] = {
+    "unscaled_inputs": ("update_too_large", "exploding_gradients", "dead_units", "update_too_small"),
+    "poor_initialization": ("update_too_large", "update_too_small"),
+    "dead_units": ("vanishing_gradients",),
+    "vanishing_gradients": ("update_too_small",),
 }
 
 #: Of equally severe causes the verdict is the first: from the data to the loss, as one thing leads to another.
@@ -306,7 +330,40 @@ class Evidence:
     @cached_property
     def short(self) -> bool:
         """Whether training falls clearly short."""
-        return self.broken or bool(self.left > LIMITS.short and not self.accuracy >= LIMITS.accurate)
+        far = bool(self.left > LIMITS.short and not self.accuracy >= LIMITS.accurate)
+        return self.broken or (far and not self.young)
+
+    @cached_property
+    def young(self) -> bool:
+        """Whether there were too few epochs to judge a loss that falls quickly."""
+        if len(self.course) >= 4 or not len(self.course) or self.jumped:
+            return False
+        before = min(self.start / self.baseline, 1.0) if math.isfinite(self.start) else 1.0
+        return bool((before - self.course[-1]) / len(self.course) > LIMITS.quick)
+
+    @cached_property
+    def short_held_out(self) -> bool:
+        """Whether training falls clearly short, or the held-out rows show that it does."""
+        return self.short or bool(
+            self.left_held_out > LIMITS.short and not self.accuracy_held_out >= LIMITS.accurate and not self.young
+        )
+
+    @cached_property
+    def left_held_out(self) -> float:
+        """The share of the baseline loss that is left on held-out rows; NaN without them."""
+        series = self.held_out[1]
+        return float(np.clip(np.median(series[-3:]) / self.baseline, 0.0, 1.0)) if len(series) else math.nan
+
+    @cached_property
+    def held_out_accuracies(self) -> np.ndarray:
+        """The accuracy on held-out rows after every epoch, (T,); empty without one."""
+        name = self.held_out[0].replace("loss", "accuracy")
+        return np.asarray(self.measured.history.get(name, ()), dtype=float).ravel()
+
+    @cached_property
+    def accuracy_held_out(self) -> float:
+        """The accuracy on held-out rows at the end; NaN without one."""
+        return float(np.median(self.held_out_accuracies[-3:])) if len(self.held_out_accuracies) else math.nan
 
     @cached_property
     def fades_above(self) -> bool:
@@ -363,17 +420,46 @@ class Evidence:
         return bool((self.course > LIMITS.jump * max(start, 1.0)).any())
 
     @cached_property
+    def unsteady(self) -> bool:
+        """Whether the training loss rose far above its start, or goes up and down."""
+        return self.jumped or (self.rises > LIMITS.rises and self.rise_share > LIMITS.rise_share)
+
+    @cached_property
     def falling(self) -> float:
         """The fall of the relative loss over the second half of training; NaN of fewer than four epochs."""
-        n = len(self.course)
-        if n < 4:
+        return _late_fall(self.course)
+
+    @cached_property
+    def falling_held_out(self) -> float:
+        """The same of the held-out loss."""
+        return _late_fall(self.held_out[1] / self.baseline)
+
+    @cached_property
+    def swings(self) -> float:
+        """How far the held-out score goes up and down in the second half of training; NaN without one.
+
+        A mean over epochs of what does not lead anywhere, as a share of the most that was learned. The score is the
+        accuracy, else 1 minus the relative loss.
+        """
+        score = self.held_out_accuracies - self.trivial_accuracy
+        if not np.isfinite(score).any():
+            score = 1 - self.held_out[1] / self.baseline
+        if len(score) < 4 or not np.isfinite(score).all():
             return math.nan
-        return float(np.median(self.course[n // 2 :][:3]) - np.median(self.course[-3:]))
+        steps = np.diff(np.maximum(score, -1.0))[-(len(score) // 2) :]
+        wasted = np.abs(steps).sum() - abs(steps.sum())
+        return float(wasted / len(steps) / max(score.max(), LEAST_LEARNED))
 
     @property
     def severity(self) -> float:
         """How severe a condition is that keeps the network from learning."""
         return float(np.clip(self.left if math.isfinite(self.left) else 1.0, 0.05, 1.0))
+
+
+def _late_fall(series: np.ndarray) -> float:
+    """Return the fall of a series over its second half, NaN of fewer than four values."""
+    n = len(series)
+    return float(np.median(series[n // 2 :][:3]) - np.median(series[-3:])) if n >= 4 else math.nan
 
 
 # A condition returns a finding, None where it does not hold, or a string that says why that cannot be judged.
@@ -469,7 +555,7 @@ def unscaled_inputs(e: Evidence) -> Judgement:
     """Find features far from mean 0 and deviation 1."""
     if reason := _unknown(e):
         return reason
-    if not e.short or e.fades_above:
+    if not e.short_held_out or e.fades_above:
         return None
     rms, offset, spread = (float(e.measured.of_network(f"input_{name}")[0]) for name in ("rms", "offset", "spread"))
     size = max(rms, 1 / rms) if rms > 0 else math.nan
@@ -478,8 +564,6 @@ def unscaled_inputs(e: Evidence) -> Judgement:
         (spread / LIMITS.input_spread, "input_spread", spread, LIMITS.input_spread),
         (size / LIMITS.input_rms, "input_rms", rms, LIMITS.input_rms if rms > 1 else 1 / LIMITS.input_rms),
     ]
-    if e.facts.normalization and not (e.hidden_layer("saturation")[:, :1] >= LIMITS.saturation).any():
-        ways = ways[1:2]  # normalisation takes out offset and size, unless an activation before it lost the signal
     if rms < 1 and (e.broken or e.jumped):
         ways = ways[:2]  # small inputs make nothing large
     over = [way for way in ways if way[0] > 1]
@@ -518,11 +602,13 @@ def poor_initialization(e: Evidence) -> Judgement:
         return reason
     if e.epochs[0] != 0:
         return "the network was not measured before its first epoch"
-    if not e.short:
+    if not e.short_held_out:
         return None
     judged = e.hidden if len(e.names) > 1 else np.array([True])
     gain = np.where(judged, e.log_gain, np.nan)
-    dead = e.hidden_layer("dead_units")[0]
+    if not e.short:
+        gain = np.maximum(gain, 0.0)  # only large weights fit the training rows and no others (Chizat et al. 2019)
+    dead = np.where(np.isfinite(e.layer("saturation")[0]), np.nan, e.hidden_layer("dead_units")[0])
     off, none = np.abs(gain) > math.log(LIMITS.gain), dead >= LIMITS.dead
     # Small deviations multiply from layer to layer, but a bounded activation stops growth, and normalisation both.
     bounded = np.isfinite(e.hidden_layer("saturation")[0]).any()
@@ -596,7 +682,7 @@ def exploding_gradients(e: Evidence) -> Judgement:
     """Find a gradient so large that steps along it make the loss rise."""
     if reason := _unknown(e):
         return reason
-    if not e.short or e.adaptive or e.facts.clipnorm or not (e.broken or e.jumped or e.rises > LIMITS.rises):
+    if not e.short or e.adaptive or e.facts.clipnorm or not (e.broken or e.unsteady):
         return None
     if e.facts.learning_rate is not None and e.facts.learning_rate > LIMITS.clippable:
         return None
@@ -725,11 +811,13 @@ def update_too_small(e: Evidence) -> Judgement:
         return None
     seen = np.isfinite(ratio).any(axis=1)
     typical = np.nanmedian(np.nan_to_num(ratio[seen]), axis=0)
-    value = float(typical.max())
+    value = float(np.median(typical))
     started_well = not e.start > LIMITS.bad_start * e.baseline
     steady = started_well and e.falling > LIMITS.falling and e.rise_share < LIMITS.rise_share
-    threshold = max(LIMITS.travel / e.n_updates, LIMITS.update_low if steady else 0.0)
-    if not 0 < value < threshold:
+    if e.falling_held_out < LIMITS.held_out_fall * e.falling:
+        steady = False  # what there is to learn has been learned
+    threshold = LIMITS.update_low if steady else LIMITS.travel / e.n_updates
+    if not 0 < value < threshold or not e.left > (LIMITS.unfinished if steady else LIMITS.unmoved):
         return None
     course = "and still falling" if steady else "and hardly falling"
     return Finding(
@@ -741,7 +829,7 @@ def update_too_small(e: Evidence) -> Judgement:
         value=value,
         threshold=float(threshold),
         source=LIMITS.update_low.source,
-        message=f"An update changes no layer's weights by more than {value:.1g} of themselves, and after "
+        message=f"An update changes the weights of most layers by less than {threshold:.1g} of themselves, and after "
         f"{e.n_updates:.0f} updates {_left(e)}, {course}.",
         remedies=_narrower(e, 5, 100, "larger steps reach a low loss within the same number of updates"),
     )
@@ -759,11 +847,10 @@ def update_too_large(e: Evidence) -> Judgement:
     large = ratio > LIMITS.update_high
     # Of a network that broke down within its first epoch no update was measured.
     unseen = e.broken and not np.isfinite(ratio).any()
-    unsteady = e.jumped or (e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share)
-    if not (died or unseen or (large.any() and (e.broken or unsteady))):
+    if not (died or unseen or (large.any() and (e.broken or e.unsteady))):
         return None
     value = float(np.nanmax(ratio)) if large.any() else math.inf
-    effect = "" if e.broken else "the loss rises, " if unsteady else "units died, "
+    effect = "" if e.broken else "the loss rises, " if e.unsteady else "units died, "
     size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
     return Finding(
         condition="update_too_large",
@@ -785,7 +872,11 @@ def oscillating_loss(e: Evidence) -> Judgement:
         return reason
     if len(e.course) < 4:
         return "fewer than four epochs of training"
-    if not e.short or not (e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share):
+    if e.broken:
+        return None
+    if e.swings > LIMITS.swings and e.rises > 0.02:
+        pass
+    elif not (e.short and e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share and not math.isfinite(e.swings)):
         return None
     return Finding(
         condition="oscillating_loss",
@@ -806,10 +897,12 @@ def stalled_loss(e: Evidence) -> Judgement:
     """Find a network that is no better than a constant prediction at the end."""
     if not len(e.losses) and not e.broken:
         return _UNTRAINED
-    if not e.broken and not math.isfinite(e.left):
+    if e.broken:
+        return None  # its loss does not stand still
+    if not math.isfinite(e.left):
         return _NO_BASELINE
     better = (e.accuracy - e.trivial_accuracy) / (1 - e.trivial_accuracy)
-    if not e.left >= LIMITS.stalled or (better > 1 - LIMITS.stalled and not e.broken):
+    if not e.left >= LIMITS.stalled or better > LIMITS.better:
         return None  # a loss may be high for a few rows that the network is wrong and sure about
     return Finding(
         condition="stalled_loss",
@@ -909,6 +1002,10 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
             # A whole finding of one fold, so that its numbers fit together; sorted, for any order of the folds.
             shown.sort(key=lambda finding: (finding.severity, repr(finding)))
             found[condition] = replace(shown[len(shown) // 2], folds=len(shown), n_folds=n_judged)
+    for condition in [brought for cause in found for brought in BRINGS.get(cause, ())]:
+        found.pop(condition, None)
+    if "poor_initialization" in found and "dead_units" in found and 0 not in found["dead_units"].epochs:
+        del found["dead_units"]  # they died of the weights' size; another slope would not have saved them
     findings = _explained(found)
     findings.sort(
         key=lambda f: (f.consequence_of is not None, -f.severity * f.folds / f.n_folds, PRECEDENCE.index(f.condition))
