@@ -63,6 +63,7 @@ from tuner.network import Alternatives
 HERE = Path(__file__).parent
 LABELS = HERE / "labels.json"
 MEASUREMENTS = HERE / "measurements.npz"
+REMEDIES = HERE / "remedies.json"
 RAW = HERE / "raw.jsonl"
 
 SEEDS = (0, 1, 2)
@@ -701,7 +702,9 @@ class Results:
                     file.write(json.dumps({"config": asdict(config), "shared": shared, "outcomes": plain}) + "\n")
 
 
-def _trained(configs: Iterable[Config], *, shared: bool) -> Iterator[tuple[Sequence[Config], list[list[TrainedLane]]]]:
+def _trained(
+    configs: Iterable[Config], *, shared: bool, width: int = WIDTH
+) -> Iterator[tuple[Sequence[Config], list[list[TrainedLane]]]]:
     """Train networks structure by structure, small ones first, and yield some with their lanes as they are ready."""
     groups: dict[Hashable, dict[Config, list[Lane]]] = defaultdict(dict)
     for config in configs:
@@ -709,9 +712,9 @@ def _trained(configs: Iterable[Config], *, shared: bool) -> Iterator[tuple[Seque
         groups[config.task, structure_of(lanes[0])][config] = lanes
     start, ordered = time.perf_counter(), sorted(groups.values(), key=lambda group: _size(next(iter(group))))
     for i, group in enumerate(ordered, start=1):
-        for chunk in _chunks(list(group), WIDTH // len(SEEDS)):
+        for chunk in _chunks(list(group), width // len(SEEDS)):
             lanes = [lane for config in chunk for lane in group[config]]
-            filled = [lanes[j % len(lanes)] for j in range(max(len(lanes), WIDTH))]
+            filled = [lanes[j % len(lanes)] for j in range(max(len(lanes), width))]
             trained = StackedEngine(strict=True).train(filled)
             yield chunk, [trained[len(SEEDS) * j : len(SEEDS) * (j + 1)] for j in range(len(chunk))]
         example = next(iter(group))
@@ -994,12 +997,12 @@ def judged(held_out: bool) -> tuple[dict[str, Score], float]:
     -------
     scores : dict of str to Score
     alarms : float
-        The share of the networks that do well, but get a verdict.
+        The share of the networks that do well and have no condition, but get a verdict.
     """
     scores, verdicts = {condition: Score() for condition in CONDITIONS}, []
     for entry in labels()[held_out::2]:
         report = judge(stored_measurements(Config(**entry["config"])))
-        if entry["state"] == "well":
+        if entry["state"] == "well" and not entry["R"]:
             verdicts.append(report.verdict)
         for condition, score in scores.items():
             should = expected(entry, report.conditions, condition)
@@ -1021,8 +1024,118 @@ def table() -> str:
             found, passed = f"{s.sensitivity:.3f}", f"{s.specificity:.3f}"
             counts = f"{s.named}/{s.positives}", f"{s.silent}/{s.negatives}"
             lines.append(f"{condition:20}{counts[0]:>12}{found:>8}{counts[1]:>12}{passed:>8}")
-        lines.append(f"{alarms:.1%} of the networks that do well get a verdict\n")
+        lines.append(f"{alarms:.1%} of the networks without a condition get a verdict\n")
     return "\n".join(lines)
+
+
+# Remedies -------------------------------------------------------------------------------------------------------------
+
+
+#: How many networks of a condition are treated, and by how much the mean skill has to rise to be better.
+TREATED, BETTER = 12, 0.05
+
+
+def treated(config: Config, edit: Mapping[str, Any]) -> Config:
+    """Return a network after the remedy of a finding; early stopping leaves it as it is."""
+    changes: dict[str, Any] = {}
+    for name, value in edit.items():
+        if name == "inputs":
+            changes["input_scale"] = "none"
+        elif name == "loss":
+            changes["loss"] = "cross-entropy"
+        elif name == "learning_rate":
+            changes[name] = float(f"{math.sqrt(value[0] * value[1]):.3g}")
+        elif name == "bias_initializer":
+            changes[name] = 0.0
+        elif name == "kernel_initializer":
+            changes |= {name: value, "initializer_scale": None}
+        elif name not in ("output_activation", "early_stopping"):
+            changes[name] = value
+    return replace(config, **changes)
+
+
+def _until_picked(measured: Measurements) -> Measurements:
+    """Return what was measured until the epoch whose loss on the rows for picking it was lowest."""
+    n = int(np.argmin(np.nan_to_num(np.asarray(measured.history["val_loss"]), nan=np.inf))) + 1
+    places = [i for i, epoch in enumerate(measured.epochs) if epoch <= n]
+    return Measurements(
+        measured.facts,
+        [measured.epochs[i] for i in places],
+        [measured.layers[i] for i in places],
+        [measured.network[i] for i in places],
+        {name: series[:n] for name, series in measured.history.items()},
+    )
+
+
+def try_remedies(path: Path = REMEDIES) -> None:
+    """Treat held-out networks as their reports say first, and store what becomes of them.
+
+    For every condition there are up to `TREATED` networks that fall short and of whose report it is a cause. A remedy
+    is compared with the share of all interventions that make the network as much better: what a random one does.
+    """
+    program.COMPILED_AT_MOST = program.CACHE_SIZE = 1000
+    cases: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    for place, entry in list(enumerate(labels()))[1::2]:
+        if entry["state"] == "short":
+            for cause in judge(stored_measurements(Config(**entry["config"]))).causes:
+                if cause.remedies:
+                    cases[cause.condition].append((place, dict(cause.remedies[0].edit)))
+    for condition, found in cases.items():
+        cases[condition] = found[:: -(-len(found) // TREATED)]
+    todo = dict.fromkeys(treated(configs()[place], edit) for found in cases.values() for place, edit in found)
+    trained = {
+        config: lanes
+        for chunk, several in _trained(todo, shared=True, width=15)
+        for config, lanes in zip(chunk, several, strict=True)
+    }
+    stored = {}
+    for condition in CONDITIONS:
+        results = []
+        for place, edit in cases.get(condition, ()):
+            entry = labels()[place]
+            config = treated(configs()[place], edit)
+            scale = _stored()["tasks"][config.task]
+            stopped = "early_stopping" in edit
+            outcomes = [Outcome.of(config, lane) for lane in trained[config]]
+            skills = _skills((scale["trivial"], scale["reference"]), outcomes, "picked" if stopped else "score")
+            measured = [_own(config, _until_picked(m) if stopped else m) for m in (t.health for t in trained[config])]
+            before, after = _mean(entry["skills"]), _mean(skills)
+            random = [other["mean"] >= before + BETTER for other in entry["interventions"].values()]
+            results.append(
+                {
+                    "place": place,
+                    "edit": edit,
+                    "before": round(before, 3),
+                    "after": round(after, 3),
+                    "gone": condition not in judge(measured).conditions,
+                    "better": after >= before + BETTER,
+                    "random": round(float(np.mean(random)), 3),
+                }
+            )
+        stored[condition] = results
+    path.write_text(json.dumps(stored, indent=1) + "\n")
+
+
+def _mean(skills: Iterable[float | None]) -> float:
+    return float(np.mean([skill or 0.0 for skill in skills]))
+
+
+def remedies(path: Path = REMEDIES) -> dict[str, dict[str, float]]:
+    """Return for every condition how often its remedy helped.
+
+    Returns
+    -------
+    dict of str to dict
+        "n" networks; the shares of them whose report no longer finds the condition ("gone") and whose mean skill is
+        better by `BETTER` ("better"), and the share of the interventions that achieve the latter ("random").
+    """
+    stored = json.loads(path.read_text())
+    return {
+        condition: {"n": len(results)}
+        | {name: _mean(r[name] for r in results) for name in ("gone", "better", "random")}
+        for condition, results in stored.items()
+        if results
+    }
 
 
 def summary(path: Path = LABELS) -> str:
@@ -1049,6 +1162,7 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="count the labels")
     parser.add_argument("--measure", action="store_true", help="train, and write measurements.npz")
     parser.add_argument("--judge", action="store_true", help="say how well the diagnosis tells the conditions")
+    parser.add_argument("--remedies", action="store_true", help="train, and write remedies.json")
     parser.add_argument("--networks", type=int, default=NETWORKS)
     parser.add_argument("--raw", type=Path, default=RAW, help="where outcomes are kept on the way")
     parser.add_argument("--path", type=Path, default=LABELS)
@@ -1061,6 +1175,8 @@ def main() -> None:
         print(summary(arguments.path))
     if arguments.measure:
         measure()
+    if arguments.remedies:
+        try_remedies()
     if arguments.judge:
         print(table())
 

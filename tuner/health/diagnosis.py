@@ -54,6 +54,8 @@ class Limits:
 
     #: Training falls short when this share of the baseline loss is left.
     short: Limit = Limit(0.25, f"share of the loss of a constant prediction; {_OURS}")
+    #: ... or, where weights or inputs are far off from the start, this share on held-out rows.
+    short_held_out: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and not when the training accuracy reaches this.
     accurate: Limit = Limit(0.9, f"training accuracy; {_OURS}")
     #: Nothing was learned when this share of the baseline loss is left ...
@@ -85,11 +87,11 @@ class Limits:
     #: ... and the share of the baseline loss that has to be left then: many healthy networks still fall.
     unfinished: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and the share of that fall that the held-out loss falls at least.
-    held_out_fall: Limit = Limit(0.5, _OURS)
+    held_out_fall: Limit = Limit(0.6, _OURS)
     #: The fall of the loss in each epoch of fewer than four, in units of the baseline, after which nothing is judged.
     quick: Limit = Limit(0.05, _OURS)
     #: The swings of the held-out score in the second half of training, as a share of the most that was learned.
-    swings: Limit = Limit(0.075, _OURS)
+    swings: Limit = Limit(0.08, _OURS)
     #: The loss before training above which its fall is no learning.
     bad_start: Limit = Limit(3.0, f"times the loss of a constant prediction; {_OURS}")
     #: The sum of the rises of the loss, in units of the baseline.
@@ -172,10 +174,16 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
 #: What a condition brings with it, so that beside it this is not named: it would not help to treat it. Large or far-off
 #: inputs make large gradients and updates, and dead units let no error through.
 BRINGS: Mapping[str, tuple[str, ...]] = {
-    "unscaled_inputs": ("update_too_large", "exploding_gradients", "dead_units", "update_too_small"),
+    "unscaled_inputs": (
+        "update_too_large",
+        "exploding_gradients",
+        "dead_units",
+        "update_too_small",
+        "oscillating_loss",
+    ),
     "poor_initialization": ("update_too_large", "update_too_small"),
     "dead_units": ("vanishing_gradients",),
-    "vanishing_gradients": ("update_too_small",),
+    "vanishing_gradients": ("update_too_small", "update_too_large", "exploding_gradients", "oscillating_loss"),
 }
 
 #: Of equally severe causes the verdict is the first: from the data to the loss, as one thing leads to another.
@@ -345,7 +353,9 @@ class Evidence:
     def short_held_out(self) -> bool:
         """Whether training falls clearly short, or the held-out rows show that it does."""
         return self.short or bool(
-            self.left_held_out > LIMITS.short and not self.accuracy_held_out >= LIMITS.accurate and not self.young
+            self.left_held_out > LIMITS.short_held_out
+            and not self.accuracy_held_out >= LIMITS.accurate
+            and not self.young
         )
 
     @cached_property
@@ -1002,10 +1012,7 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
             # A whole finding of one fold, so that its numbers fit together; sorted, for any order of the folds.
             shown.sort(key=lambda finding: (finding.severity, repr(finding)))
             found[condition] = replace(shown[len(shown) // 2], folds=len(shown), n_folds=n_judged)
-    for condition in [brought for cause in found for brought in BRINGS.get(cause, ())]:
-        found.pop(condition, None)
-    if "poor_initialization" in found and "dead_units" in found and 0 not in found["dead_units"].epochs:
-        del found["dead_units"]  # they died of the weights' size; another slope would not have saved them
+    found = _own(found)
     findings = _explained(found)
     findings.sort(
         key=lambda f: (f.consequence_of is not None, -f.severity * f.folds / f.n_folds, PRECEDENCE.index(f.condition))
@@ -1013,16 +1020,29 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
     return HealthReport(tuple(findings), tuple(sorted(set(notes))), tuple(measurements))
 
 
+def _first(finding: Finding) -> float:
+    return min(finding.epochs, default=math.inf)
+
+
+def _own(found: Mapping[str, Finding]) -> dict[str, Finding]:
+    """Return the findings without what others bring with them, see `BRINGS`."""
+    brought = {
+        condition
+        for cause, conditions in BRINGS.items()
+        for condition in conditions
+        if cause in found and condition in found and _first(found[cause]) <= _first(found[condition])
+    }
+    if "poor_initialization" in found and "dead_units" in found and 0 not in found["dead_units"].epochs:
+        brought.add("dead_units")  # they died of the weights' size; another slope would not have saved them
+    return {condition: finding for condition, finding in found.items() if condition not in brought}
+
+
 def _explained(found: Mapping[str, Finding]) -> list[Finding]:
     """Return the findings with their causes: the first of `CAUSES` that was found and does not come later."""
-
-    def first(finding: Finding) -> float:
-        return min(finding.epochs, default=math.inf)
-
     explained = []
     for condition, finding in found.items():
         causes = (found[c] for c in CAUSES.get(condition, ()) if c in found)
-        cause = next((c for c in causes if first(c) <= first(finding)), None)
+        cause = next((c for c in causes if _first(c) <= _first(finding)), None)
         explained.append(replace(finding, consequence_of=cause.condition if cause else None))
     return explained
 
