@@ -112,3 +112,15 @@ def test_plain_values_make_the_report_again(numbers):
     assert (again.verdict, again.score) == (report.verdict, report.score)
     assert len(again.measurements) == numbers
     assert again.layers.equals(report.layers) if numbers else again.layers.empty
+
+
+def test_long_lines_go_on_below_their_beginning():
+    words = "because of this and that " * 8
+    finding = replace(CAUSE, message=words, remedies=(Remedy({"inputs": "standardize"}, words),))
+    report = HealthReport((finding, replace(CONSEQUENCE, message=words)), (words,))
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 100
+    for i, start in enumerate(lines[:-1]):
+        if start.lstrip().startswith(("unscaled_inputs:", "update_too_large:", "try ", "- ")):
+            indent = len(start) - len(start.lstrip())
+            assert lines[i + 1].startswith((indent + 2) * " ") or len(start) < 80

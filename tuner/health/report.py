@@ -276,7 +276,8 @@ class HealthReport:
         if self.measurements:
             lines += ["", *self._layer_table()]
         if self.notes:
-            lines += ["", "Not measured or not judged:", *(f"- {note}" for note in self.notes)]
+            lines += ["", "Not measured or not judged:"]
+            lines += [line for note in self.notes for line in _wrapped(f"- {note}", "")]
         return "\n".join(lines)
 
     def _family(self, finding: Finding, indent: str, shown: set[str]) -> Iterable[str]:
@@ -284,17 +285,18 @@ class HealthReport:
         shown.add(finding.condition)
         inner = indent + "  "
         headline = f"{finding.condition}: {finding.message}"
-        yield from textwrap.wrap(headline, 100, initial_indent=indent, subsequent_indent=inner)
+        yield from _wrapped(headline, indent, inner)
         if finding.layers:
-            yield f"{inner}layers: {_shortened(finding.layers)}"
+            yield from _wrapped(f"layers: {_shortened(finding.layers)}", inner)
         if finding.epochs:
             yield f"{inner}epochs: {_shortened(tuple(map(str, finding.epochs)))}"
         if finding.n_folds > 1:
             yield f"{inner}in {finding.folds} of {finding.n_folds} folds"
-        yield f"{inner}{finding.measure} {finding.value:.3g}, threshold {finding.threshold:.3g} ({finding.source})"
+        limit = f"threshold {finding.threshold:.3g} ({finding.source})"
+        yield from _wrapped(f"{finding.measure} {finding.value:.3g}, {limit}", inner)
         for remedy in finding.remedies:
             edit = ", ".join(f"{name}={_worded(value)}" for name, value in remedy.edit.items())
-            yield f"{inner}try {edit}: {remedy.reason}"
+            yield from _wrapped(f"try {edit}: {remedy.reason}", inner)
         for other in self.findings:
             if other.consequence_of == finding.condition and other.condition not in shown:
                 yield from self._family(other, inner, shown)
@@ -311,6 +313,15 @@ class HealthReport:
         yield f"{'layer':<{width}}" + "".join(f"{name:>14}" for name in KEY_MEASURES)
         for name, row in zip(names, np.transpose(latest), strict=True):
             yield f"{name:<{width}}" + "".join(f"{value:>14.3g}" for value in row)
+
+
+def _wrapped(text: str, indent: str, inner: str | None = None) -> list[str]:
+    """Return the lines of a text; those after the first are indented further."""
+    inner = indent + "  " if inner is None else inner
+    lines = textwrap.TextWrapper(
+        100, initial_indent=indent, subsequent_indent=inner, break_long_words=False, break_on_hyphens=False
+    )
+    return lines.wrap(text)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
