@@ -8,7 +8,8 @@ is one that the network has. No label reads a gradient, an activation or a weigh
 ``--summary`` counts what is there; ``--relabel`` applies changed definitions to the stored skills. What has been
 trained is kept in raw.jsonl, and not trained again. ``--measure`` trains the networks themselves once more (20 minutes)
 and writes what is measured of them to measurements.npz; ``--judge`` says how well the diagnosis tells their conditions
-from that, ``--markdown`` the same as a table for the README.
+from that; ``--remedies`` tries what the reports propose and writes remedies.json, and ``--markdown`` prints a table of
+both for the README.
 
 How the diagnosis is scored
 ---------------------------
@@ -947,6 +948,18 @@ def _own(config: Config, measured: Measurements | None) -> Measurements:
     return replace(measured, facts=facts, history=history)
 
 
+def retrained(configs: Sequence[Config]) -> list[tuple[str, list[Measurements]]]:
+    """Train networks, and return the state of each and what was measured of it."""
+    found = {}
+    for chunk, several in _trained(configs, shared=True, width=len(SEEDS) * len(configs)):
+        for config, lanes in zip(chunk, several, strict=True):
+            scale = _stored()["tasks"][config.task]
+            outcomes = [Outcome.of(config, lane) for lane in lanes]
+            state = _state(_skills((scale["trivial"], scale["reference"]), outcomes))
+            found[config] = state, [_own(config, lane.health) for lane in lanes]
+    return [found[config] for config in configs]
+
+
 def _key(config: Config) -> str:
     return json.dumps(asdict(config))
 
@@ -1138,6 +1151,23 @@ def remedies(path: Path = REMEDIES) -> dict[str, dict[str, float]]:
     }
 
 
+def markdown() -> str:
+    """Return how the held-out networks are judged and treated, as a table for the README."""
+    treatments = remedies()
+    lines = [
+        "| condition | networks | sensitivity | specificity | remedy: networks | gone | better | random edit better |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    scores, alarms = judged(held_out=True)
+    for condition, score in scores.items():
+        treatment = treatments.get(condition)
+        cells = [f"`{condition}`", str(score.positives), f"{score.sensitivity:.2f}", f"{score.specificity:.2f}"]
+        cells += [f"{treatment['n']}"] if treatment else ["-"]
+        cells += [f"{treatment[name]:.0%}" if treatment else "-" for name in ("gone", "better", "random")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + f"\n\n{alarms:.1%} of the networks without a condition get a verdict."
+
+
 def summary(path: Path = LABELS) -> str:
     """Count the labels."""
     stored = json.loads(path.read_text())
@@ -1162,6 +1192,7 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="count the labels")
     parser.add_argument("--measure", action="store_true", help="train, and write measurements.npz")
     parser.add_argument("--judge", action="store_true", help="say how well the diagnosis tells the conditions")
+    parser.add_argument("--markdown", action="store_true", help="the same of the held-out half, as a table")
     parser.add_argument("--remedies", action="store_true", help="train, and write remedies.json")
     parser.add_argument("--networks", type=int, default=NETWORKS)
     parser.add_argument("--raw", type=Path, default=RAW, help="where outcomes are kept on the way")
@@ -1177,8 +1208,8 @@ def main() -> None:
         measure()
     if arguments.remedies:
         try_remedies()
-    if arguments.judge:
-        print(table())
+    if arguments.judge or arguments.markdown:
+        print(markdown() if arguments.markdown else table())
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Limits:
     #: ... or, where weights or inputs are far off from the start, this share on held-out rows.
     short_held_out: Limit = Limit(0.3, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and not when the training accuracy reaches this.
-    accurate: Limit = Limit(0.9, f"training accuracy; {_OURS}")
+    accurate: Limit = Limit(0.87, f"training accuracy; {_OURS}")
     #: Nothing was learned when this share of the baseline loss is left ...
     stalled: Limit = Limit(0.95, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and no more than this share of the commonest class's errors is avoided.
@@ -92,6 +92,10 @@ class Limits:
     quick: Limit = Limit(0.05, _OURS)
     #: The swings of the held-out score in the second half of training, as a share of the most that was learned.
     swings: Limit = Limit(0.085, _OURS)
+    #: ... and the sum of the rises of the training loss then: it swings as well, if only a little.
+    some_rises: Limit = Limit(0.02, _OURS)
+    #: The least that counts as learned there, in accuracy or in units of the baseline.
+    learned: Limit = Limit(0.1, _OURS)
     #: The loss before training above which its fall is no learning.
     bad_start: Limit = Limit(3.0, f"times the loss of a constant prediction; {_OURS}")
     #: The sum of the rises of the loss, in units of the baseline.
@@ -109,7 +113,7 @@ class Limits:
     #: The features' means in units of their deviations.
     input_offset: Limit = Limit(2.0, f"{_LECUN}: about 0")
     #: The deviation of the features' scales, in powers of ten.
-    input_spread: Limit = Limit(0.8, f"{_LECUN}: equal; {_OURS}")
+    input_spread: Limit = Limit(1.0, f"{_LECUN}: equal; {_OURS}")
     #: The rise of the held-out loss from its lowest, in units of the baseline.
     overfit: Limit = Limit(0.1, f"Prechelt 1998, Early stopping - but when?; {_OURS}")
     #: ... and the fall of the held-out accuracy from its highest, where there is one.
@@ -134,9 +138,6 @@ ADAPTIVE = frozenset(
 RECTIFIERS = frozenset(
     "relu relu6 leaky_relu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus".split()
 )
-
-#: The least that counts as learned where the swings of the score are taken relative to it.
-LEAST_LEARNED = 0.1
 
 #: What may cause what: the first that was found, and does not come later, explains the condition.
 CAUSES: Mapping[str, tuple[str, ...]] = {
@@ -486,7 +487,7 @@ class Evidence:
             return math.nan
         steps = np.diff(np.maximum(score, -1.0))[-(len(score) // 2) :]
         wasted = np.abs(steps).sum() - abs(steps.sum())
-        return float(wasted / len(steps) / max(score.max(), LEAST_LEARNED))
+        return float(wasted / len(steps) / max(score.max(), LIMITS.learned))
 
     @property
     def severity(self) -> float:
@@ -902,28 +903,33 @@ def update_too_large(e: Evidence) -> Judgement:
 
 
 def oscillating_loss(e: Evidence) -> Judgement:
-    """Find a training loss that goes up and down instead of falling."""
+    """Find a score on held-out rows, or without them a training loss, that goes up and down instead of settling."""
     if reason := _unknown(e):
         return reason
     if len(e.course) < 4:
         return "fewer than four epochs of training"
     if e.broken:
         return None
-    if e.swings > LIMITS.swings and e.rises > 0.02:
-        pass
-    elif not (e.short and e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share and not math.isfinite(e.swings)):
+    if math.isfinite(e.swings):
+        measure, value, limit = e.held_out[0], e.swings, LIMITS.swings
+        found = value > limit and e.rises > LIMITS.some_rises
+        said = f"On held-out rows the score goes up and down by {value:.0%} of what was learned in every epoch"
+    else:
+        measure, value, limit = "loss", e.rises, LIMITS.rises
+        found = e.short and value > limit and e.rise_share > LIMITS.rise_share
+        said = f"The training loss rose by {value:.2g} of a constant prediction's in all"
+    if not found:
         return None
     return Finding(
         condition="oscillating_loss",
-        severity=e.severity,
+        severity=float(np.clip(e.left if e.short else value, 0.05, 1.0)),
         layers=(),
         epochs=tuple(int(i) + 2 for i in np.flatnonzero(np.diff(e.losses) > 0)),
-        measure="loss",
-        value=e.rises,
-        threshold=float(LIMITS.rises),
-        source=LIMITS.rises.source,
-        message=f"The training loss rose by {e.rises:.2g} of a constant prediction's in all, which is "
-        f"{e.rise_share:.0%} of its movement, and {_left(e)}.",
+        measure=measure,
+        value=value,
+        threshold=float(limit),
+        source=limit.source,
+        message=f"{said}, and {_left(e)}.",
         remedies=_narrower(e, 1 / 100, 1 / 5, "smaller steps settle"),
     )
 
