@@ -1161,7 +1161,7 @@ def markdown() -> str:
     scores, alarms = judged(held_out=True)
     for condition, score in scores.items():
         treatment = treatments.get(condition)
-        cells = [f"`{condition}`", str(score.positives), f"{score.sensitivity:.2f}", f"{score.specificity:.2f}"]
+        cells = [f"`{condition}`", str(score.positives), f"{score.sensitivity:.3f}", f"{score.specificity:.3f}"]
         cells += [f"{treatment['n']}"] if treatment else ["-"]
         cells += [f"{treatment[name]:.0%}" if treatment else "-" for name in ("gone", "better", "random")]
         lines.append("| " + " | ".join(cells) + " |")

@@ -3,11 +3,11 @@
 A condition is found where training falls clearly short *and* the mechanism of the condition shows in the measurements.
 Either alone is no finding: raw inputs, sparse layers and small gradients harm only some networks, and a network that
 falls short may just face a hard task. How far training falls short is the share of the loss of the best constant
-prediction that is left at the end.
+prediction that is left at the end. Only overfitting and oscillation show in networks that do well, too.
 
 `judge` looks at every fold by itself (`Evidence`), asks one function for every condition, keeps what more than half
-of the folds show, and then says which finding explains which. `fatal` is the far more careful judgement by which a
-search may end a trial early. All limits are in `Limits`. NumPy only.
+of the folds show, drops what other findings bring with them, and then says which finding explains which. `fatal` is
+the far more careful judgement by which a search may end a trial early. All limits are in `Limits`. NumPy only.
 """
 
 from __future__ import annotations
@@ -141,28 +141,19 @@ RECTIFIERS = frozenset(
 
 #: What may cause what: the first that was found, and does not come later, explains the condition.
 CAUSES: Mapping[str, tuple[str, ...]] = {
-    "update_too_large": ("unscaled_inputs", "poor_initialization"),
-    "exploding_gradients": ("unscaled_inputs", "poor_initialization", "update_too_large"),
+    "exploding_gradients": ("poor_initialization", "update_too_large"),
     "saturated_outputs": ("unscaled_inputs", "poor_initialization", "update_too_large"),
     "saturated_units": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
-    "dead_units": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
+    "dead_units": ("poor_initialization", "update_too_large", "exploding_gradients"),
     "vanishing_gradients": ("unscaled_inputs", "poor_initialization", "saturated_units", "dead_units"),
-    "update_too_small": (
-        "unscaled_inputs",
-        "poor_initialization",
-        "saturated_units",
-        "dead_units",
-        "vanishing_gradients",
-        "saturated_outputs",
-    ),
+    "update_too_small": ("saturated_units", "vanishing_gradients", "saturated_outputs"),
     "non_finite": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
-    "oscillating_loss": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
+    "oscillating_loss": ("poor_initialization", "update_too_large", "exploding_gradients"),
     "stalled_loss": (
         "unscaled_inputs",
         "poor_initialization",
         "update_too_large",
         "exploding_gradients",
-        "non_finite",
         "saturated_units",
         "dead_units",
         "vanishing_gradients",
