@@ -6,7 +6,30 @@ is one that the network has. No label reads a gradient, an activation or a weigh
 
 ``python tests/health/benchmark.py --labels`` trains all networks (40 minutes on one core) and writes labels.json;
 ``--summary`` counts what is there; ``--relabel`` applies changed definitions to the stored skills. What has been
-trained is kept in raw.jsonl, and not trained again.
+trained is kept in raw.jsonl, and not trained again. ``--measure`` trains the networks themselves once more (20 minutes)
+and writes what is measured of them to measurements.npz; ``--judge`` says how well the diagnosis tells their conditions
+from that; ``--remedies`` tries what the reports propose and writes remedies.json, and ``--markdown`` prints a table of
+both for the README.
+
+How the diagnosis is scored
+---------------------------
+- All findings of a report count as named, consequences as well.
+- For a condition c a network is a *negative* when it does well, or when it falls short, and some intervention restores
+  it, but none of those for c. Networks that nothing restores may have several conditions at once, c among them: they
+  are not judged, and neither are those between short and well.
+- It is a *positive* when one of the interventions for c restores it. Where several do, each by itself, naming any one
+  of their conditions is a full answer: a report that names another one but not c does not count for c; one that names
+  none of them is a miss for all. The conditions that are no intervention's (`BY_THEMSELVES`) have to be named, and the
+  `SYMPTOMS` among them answer for no other.
+- Networks at even places of labels.json serve to choose limits and rules, those at odd places are held out. No rule
+  was made for one of the latter, but their table was looked at, and too many false alarms in it led to stricter limits.
+
+What interventions show
+-----------------------
+Most conditions have an intervention of their own. Batch normalisation and an unbounded activation treat two: they keep
+units from saturating and errors from fading, so both conditions are shown by both. Vanishing gradients take a second
+hidden layer, and a loss that stayed finite. Normalisation helps against much else as well: networks that only it
+restores are called vanishing for want of anything more specific.
 
 Notations
 ---------
@@ -25,25 +48,32 @@ import json
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import storage
 from sklearn.datasets import load_digits, make_classification, make_friedman1
 
 from tuner import KerasClassifier, KerasRegressor
 from tuner.backend import keras
 from tuner.engine import program
 from tuner.engine.base import Lane, Part, TrainedLane
+from tuner.engine.compilation import optimizer_config
 from tuner.engine.program import structure_of
 from tuner.engine.stacked import StackedEngine
+from tuner.health.diagnosis import judge
+from tuner.health.measurements import Measurements
+from tuner.health.report import HEALTHY
 from tuner.network import Alternatives
 
 HERE = Path(__file__).parent
 LABELS = HERE / "labels.json"
+MEASUREMENTS = HERE / "measurements.npz"
+REMEDIES = HERE / "remedies.json"
 RAW = HERE / "raw.jsonl"
 
 SEEDS = (0, 1, 2)
@@ -553,9 +583,12 @@ RESTORING: Mapping[str, tuple[str, ...]] = {
     "exploding_gradients": ("clipped",),
     "dead_units": ("leaky",),
     "saturated_units": ("normalized", "elu"),
-    "vanishing_gradients": ("normalized", "residual"),
+    "vanishing_gradients": ("normalized", "residual", "elu"),
 }
-CONDITIONS = (*RESTORING, "overfitting", "non_finite", "stalled_loss", "oscillating_loss")
+#: What no single intervention shows, see `conditions_of`; the symptoms have no intervention of their own.
+SYMPTOMS = ("non_finite", "stalled_loss")
+BY_THEMSELVES = ("overfitting", "oscillating_loss", *SYMPTOMS)
+CONDITIONS = (*RESTORING, *BY_THEMSELVES)
 
 
 # Training -------------------------------------------------------------------------------------------------------------
@@ -669,30 +702,37 @@ class Results:
 
     def train(self, configs: Iterable[Config], *, shared: bool = True) -> None:
         """Train the networks of which there is no outcome, structure by structure, small ones first."""
-        groups: dict[Hashable, dict[Config, list[Lane]]] = defaultdict(dict)
-        for config in dict.fromkeys(configs):
-            if (config, shared) not in self.outcomes:
-                lanes = _company(config, shared=shared)
-                groups[config.task, structure_of(lanes[0])][config] = lanes
-        start, ordered = time.perf_counter(), sorted(groups.values(), key=lambda group: _size(next(iter(group))))
-        for i, group in enumerate(ordered, start=1):
-            for chunk in _chunks(list(group), WIDTH // len(SEEDS)):
-                lanes = [lane for config in chunk for lane in group[config]]
-                filled = [lanes[j % len(lanes)] for j in range(max(len(lanes), WIDTH))]
-                trained = StackedEngine(strict=True).train(filled)
-                with self.path.open("a") as file:
-                    for j, config in enumerate(chunk):
-                        mine = trained[len(SEEDS) * j : len(SEEDS) * (j + 1)]
-                        outcomes = [Outcome.of(config, lane) for lane in mine]
-                        self.outcomes[config, shared] = outcomes
-                        plain = [list(asdict(outcome).values()) for outcome in outcomes]
-                        file.write(json.dumps({"config": asdict(config), "shared": shared, "outcomes": plain}) + "\n")
-            example = next(iter(group))
-            print(
-                f"{time.perf_counter() - start:6.0f} s: {i}/{len(ordered)} {example.task} {example.hidden_layers} "
-                f"{example.optimizer} {example.loss} {example.residual}: {len(group)} networks",
-                flush=True,
-            )
+        todo = [config for config in dict.fromkeys(configs) if (config, shared) not in self.outcomes]
+        for chunk, trained in _trained(todo, shared=shared):
+            with self.path.open("a") as file:
+                for config, lanes in zip(chunk, trained, strict=True):
+                    outcomes = [Outcome.of(config, lane) for lane in lanes]
+                    self.outcomes[config, shared] = outcomes
+                    plain = [list(asdict(outcome).values()) for outcome in outcomes]
+                    file.write(json.dumps({"config": asdict(config), "shared": shared, "outcomes": plain}) + "\n")
+
+
+def _trained(
+    configs: Iterable[Config], *, shared: bool, width: int = WIDTH
+) -> Iterator[tuple[Sequence[Config], list[list[TrainedLane]]]]:
+    """Train networks structure by structure, small ones first, and yield some with their lanes as they are ready."""
+    groups: dict[Hashable, dict[Config, list[Lane]]] = defaultdict(dict)
+    for config in configs:
+        lanes = _company(config, shared=shared)
+        groups[config.task, structure_of(lanes[0])][config] = lanes
+    start, ordered = time.perf_counter(), sorted(groups.values(), key=lambda group: _size(next(iter(group))))
+    for i, group in enumerate(ordered, start=1):
+        for chunk in _chunks(list(group), width // len(SEEDS)):
+            lanes = [lane for config in chunk for lane in group[config]]
+            filled = [lanes[j % len(lanes)] for j in range(max(len(lanes), width))]
+            trained = StackedEngine(strict=True).train(filled)
+            yield chunk, [trained[len(SEEDS) * j : len(SEEDS) * (j + 1)] for j in range(len(chunk))]
+        example = next(iter(group))
+        print(
+            f"{time.perf_counter() - start:6.0f} s: {i}/{len(ordered)} {example.task} {example.hidden_layers} "
+            f"{example.optimizer} {example.loss} {example.residual}: {len(group)} networks",
+            flush=True,
+        )
 
 
 def _size(config: Config) -> tuple[Any, ...]:
@@ -751,12 +791,14 @@ def conditions_of(network: Mapping[str, Any]) -> list[str]:
     found = {}
     restored = {name for name, entry in treated.items() if _at_least(entry["skills"], RESTORED)}
     short = _state(skills) == "short"
+    lost = _most(skill is None for skill in skills)
     bounded = network["config"]["activation"] in BOUNDED
     for condition, names in RESTORING.items():
         found[condition] = short and not restored.isdisjoint(names)
     found["saturated_units"] &= bounded
+    # With one hidden layer there is no way on which a gradient could vanish, and what blew up had no small ones.
+    found["vanishing_gradients"] &= network["config"]["hidden_layers"] > 1 and not lost
     finite = [name for name, entry in treated.items() if _most(skill is not None for skill in entry["skills"])]
-    lost = _most(skill is None for skill in skills)
     # Where the training loss rose as well, training has failed, and not fitted too closely; and where the score jumps
     # as far from epoch to epoch, the last one was bad luck.
     by_seed = zip(skills, network["picked"], network["fell"], jumps, strict=True)
@@ -765,7 +807,9 @@ def conditions_of(network: Mapping[str, Any]) -> list[str]:
         for skill, picked, fell, jump in by_seed
     )
     found["non_finite"] = lost and bool(finite)
-    found["stalled_loss"] = short and bool(restored) and _most(s is not None and s < STALLED for s in skills)
+    # What overfits has learned its training rows, however little that is worth on others.
+    nothing = _most(skill is not None and skill < STALLED for skill in skills) and not found["overfitting"]
+    found["stalled_loss"] = short and bool(restored) and nothing
     calmed = {name for name in restored & set(RESTORING["update_too_large"]) if not _oscillates(treated[name]["jumps"])}
     found["oscillating_loss"] = _oscillates(jumps) and bool(calmed)
     return [condition for condition in CONDITIONS if found[condition]]
@@ -889,6 +933,250 @@ def configs() -> list[Config]:
     return [Config(**entry["config"]) for entry in labels()]
 
 
+# Judging --------------------------------------------------------------------------------------------------------------
+
+
+def measure(path: Path = MEASUREMENTS) -> None:
+    """Train the labelled networks, not their interventions, and store what is measured of them."""
+    program.COMPILED_AT_MOST = program.CACHE_SIZE = 1000  # memory is no concern here
+    found: dict[Config, list[Measurements]] = {}
+    for chunk, trained in _trained(configs(), shared=True):
+        found |= {
+            config: [_own(config, lane.health) for lane in lanes] for config, lanes in zip(chunk, trained, strict=True)
+        }
+    storage.write(path, {_key(config): found[config] for config in configs()})
+
+
+def _own(config: Config, measured: Measurements | None) -> Measurements:
+    """Return what was measured with the facts of the network alone, not of its company, see `_company`."""
+    assert measured is not None
+    _, values = optimizer_config(lanes_of(config, [0])[0].hyperparameters, 1)
+    facts = replace(measured.facts, momentum=values.get("momentum"), clipnorm=values.get("clipnorm"))
+    # The rows for picking an epoch are the label's, and not the diagnosis's.
+    history = {name: series for name, series in measured.history.items() if not name.startswith("val_")}
+    return replace(measured, facts=facts, history=history)
+
+
+def retrained(configs: Sequence[Config]) -> list[tuple[str, list[Measurements]]]:
+    """Train networks, and return the state of each and what was measured of it."""
+    found = {}
+    for chunk, several in _trained(configs, shared=True, width=len(SEEDS) * len(configs)):
+        for config, lanes in zip(chunk, several, strict=True):
+            scale = _stored()["tasks"][config.task]
+            outcomes = [Outcome.of(config, lane) for lane in lanes]
+            state = _state(_skills((scale["trivial"], scale["reference"]), outcomes))
+            found[config] = state, [_own(config, lane.health) for lane in lanes]
+    return [found[config] for config in configs]
+
+
+def _key(config: Config) -> str:
+    return json.dumps(asdict(config))
+
+
+@cache
+def _measured() -> dict[str, list[Measurements]]:
+    return storage.read(MEASUREMENTS)
+
+
+def stored_measurements(config: Config) -> list[Measurements]:
+    """Return what was measured of a labelled network, as far as the diagnosis reads it, one for each of `SEEDS`."""
+    return _measured()[_key(config)]
+
+
+def expected(entry: Mapping[str, Any], named: Collection[str], condition: str) -> bool | None:
+    """Return whether a report that names some conditions should name this one; None where that does not count."""
+    restoring = set(entry["R"])
+    if condition in restoring:
+        others = (restoring & set(named)) - {condition, *SYMPTOMS}
+        full = condition in named or condition in BY_THEMSELVES or not others
+        return True if full else None
+    known = entry["state"] == "well" or (entry["state"] == "short" and not restoring.isdisjoint(RESTORING))
+    return False if known else None
+
+
+@dataclass
+class Score:
+    """How a condition was judged: counts of networks."""
+
+    named: int = 0
+    positives: int = 0
+    silent: int = 0
+    negatives: int = 0
+
+    @property
+    def sensitivity(self) -> float:
+        return self.named / self.positives if self.positives else math.nan
+
+    @property
+    def specificity(self) -> float:
+        return self.silent / self.negatives if self.negatives else math.nan
+
+
+def judged(held_out: bool) -> tuple[dict[str, Score], float]:
+    """Judge the stored measurements of one half of the networks.
+
+    Returns
+    -------
+    scores : dict of str to Score
+    alarms : float
+        The share of the networks that do well and have no condition, but get a verdict.
+    """
+    scores, verdicts = {condition: Score() for condition in CONDITIONS}, []
+    for entry in labels()[held_out::2]:
+        report = judge(stored_measurements(Config(**entry["config"])))
+        if entry["state"] == "well" and not entry["R"]:
+            verdicts.append(report.verdict)
+        for condition, score in scores.items():
+            should = expected(entry, report.conditions, condition)
+            does = condition in report.conditions
+            if should is not None and should:
+                score.positives, score.named = score.positives + 1, score.named + does
+            elif should is not None:
+                score.negatives, score.silent = score.negatives + 1, score.silent + (not does)
+    return scores, float(np.mean([verdict != HEALTHY for verdict in verdicts]))
+
+
+def table() -> str:
+    """Return the scores of both halves in words."""
+    lines = []
+    for name, held_out in (("chosen on", False), ("held out", True)):
+        scores, alarms = judged(held_out)
+        lines.append(f"{name:20}{'sensitivity':>20}{'specificity':>20}")
+        for condition, s in scores.items():
+            found, passed = f"{s.sensitivity:.3f}", f"{s.specificity:.3f}"
+            counts = f"{s.named}/{s.positives}", f"{s.silent}/{s.negatives}"
+            lines.append(f"{condition:20}{counts[0]:>12}{found:>8}{counts[1]:>12}{passed:>8}")
+        lines.append(f"{alarms:.1%} of the networks without a condition get a verdict\n")
+    return "\n".join(lines)
+
+
+# Remedies -------------------------------------------------------------------------------------------------------------
+
+
+#: How many networks of a condition are treated, and by how much the mean skill has to rise to be better.
+TREATED, BETTER = 12, 0.05
+
+
+def treated(config: Config, edit: Mapping[str, Any]) -> Config:
+    """Return a network after the remedy of a finding; early stopping leaves it as it is."""
+    changes: dict[str, Any] = {}
+    for name, value in edit.items():
+        if name == "inputs":
+            changes["input_scale"] = "none"
+        elif name == "loss":
+            changes["loss"] = "cross-entropy"
+        elif name == "learning_rate":
+            changes[name] = float(f"{math.sqrt(value[0] * value[1]):.3g}")
+        elif name == "bias_initializer":
+            changes[name] = 0.0
+        elif name == "kernel_initializer":
+            changes |= {name: value, "initializer_scale": None}
+        elif name not in ("output_activation", "early_stopping"):
+            changes[name] = value
+    return replace(config, **changes)
+
+
+def _until_picked(measured: Measurements) -> Measurements:
+    """Return what was measured until the epoch whose loss on the rows for picking it was lowest."""
+    n = int(np.argmin(np.nan_to_num(np.asarray(measured.history["val_loss"]), nan=np.inf))) + 1
+    places = [i for i, epoch in enumerate(measured.epochs) if epoch <= n]
+    return Measurements(
+        measured.facts,
+        [measured.epochs[i] for i in places],
+        [measured.layers[i] for i in places],
+        [measured.network[i] for i in places],
+        {name: series[:n] for name, series in measured.history.items()},
+    )
+
+
+def try_remedies(path: Path = REMEDIES) -> None:
+    """Treat held-out networks as their reports say first, and store what becomes of them.
+
+    For every condition there are up to `TREATED` networks that fall short and of whose report it is a cause. A remedy
+    is compared with the share of all interventions that make the network as much better: what a random one does.
+    """
+    program.COMPILED_AT_MOST = program.CACHE_SIZE = 1000
+    cases: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+    for place, entry in list(enumerate(labels()))[1::2]:
+        if entry["state"] == "short":
+            for cause in judge(stored_measurements(Config(**entry["config"]))).causes:
+                if cause.remedies:
+                    cases[cause.condition].append((place, dict(cause.remedies[0].edit)))
+    for condition, found in cases.items():
+        cases[condition] = found[:: -(-len(found) // TREATED)]
+    todo = dict.fromkeys(treated(configs()[place], edit) for found in cases.values() for place, edit in found)
+    trained = {
+        config: lanes
+        for chunk, several in _trained(todo, shared=True, width=15)
+        for config, lanes in zip(chunk, several, strict=True)
+    }
+    stored = {}
+    for condition in CONDITIONS:
+        results = []
+        for place, edit in cases.get(condition, ()):
+            entry = labels()[place]
+            config = treated(configs()[place], edit)
+            scale = _stored()["tasks"][config.task]
+            stopped = "early_stopping" in edit
+            outcomes = [Outcome.of(config, lane) for lane in trained[config]]
+            skills = _skills((scale["trivial"], scale["reference"]), outcomes, "picked" if stopped else "score")
+            measured = [_own(config, _until_picked(m) if stopped else m) for m in (t.health for t in trained[config])]
+            before, after = _mean(entry["skills"]), _mean(skills)
+            random = [other["mean"] >= before + BETTER for other in entry["interventions"].values()]
+            results.append(
+                {
+                    "place": place,
+                    "edit": edit,
+                    "before": round(before, 3),
+                    "after": round(after, 3),
+                    "gone": condition not in judge(measured).conditions,
+                    "better": after >= before + BETTER,
+                    "random": round(float(np.mean(random)), 3),
+                }
+            )
+        stored[condition] = results
+    path.write_text(json.dumps(stored, indent=1) + "\n")
+
+
+def _mean(skills: Iterable[float | None]) -> float:
+    return float(np.mean([skill or 0.0 for skill in skills]))
+
+
+def remedies(path: Path = REMEDIES) -> dict[str, dict[str, float]]:
+    """Return for every condition how often its remedy helped.
+
+    Returns
+    -------
+    dict of str to dict
+        "n" networks; the shares of them whose report no longer finds the condition ("gone") and whose mean skill is
+        better by `BETTER` ("better"), and the share of the interventions that achieve the latter ("random").
+    """
+    stored = json.loads(path.read_text())
+    return {
+        condition: {"n": len(results)}
+        | {name: _mean(r[name] for r in results) for name in ("gone", "better", "random")}
+        for condition, results in stored.items()
+        if results
+    }
+
+
+def markdown() -> str:
+    """Return how the held-out networks are judged and treated, as a table for the README."""
+    treatments = remedies()
+    lines = [
+        "| condition | networks | sensitivity | specificity | remedy: networks | gone | better | random edit better |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    scores, alarms = judged(held_out=True)
+    for condition, score in scores.items():
+        treatment = treatments.get(condition)
+        cells = [f"`{condition}`", str(score.positives), f"{score.sensitivity:.3f}", f"{score.specificity:.3f}"]
+        cells += [f"{treatment['n']}"] if treatment else ["-"]
+        cells += [f"{treatment[name]:.0%}" if treatment else "-" for name in ("gone", "better", "random")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + f"\n\n{alarms:.1%} of the networks without a condition get a verdict."
+
+
 def summary(path: Path = LABELS) -> str:
     """Count the labels."""
     stored = json.loads(path.read_text())
@@ -911,6 +1199,10 @@ def main() -> None:
     parser.add_argument("--labels", action="store_true", help="train, and write labels.json")
     parser.add_argument("--relabel", action="store_true", help="judge the stored skills anew, without training")
     parser.add_argument("--summary", action="store_true", help="count the labels")
+    parser.add_argument("--measure", action="store_true", help="train, and write measurements.npz")
+    parser.add_argument("--judge", action="store_true", help="say how well the diagnosis tells the conditions")
+    parser.add_argument("--markdown", action="store_true", help="the same of the held-out half, as a table")
+    parser.add_argument("--remedies", action="store_true", help="train, and write remedies.json")
     parser.add_argument("--networks", type=int, default=NETWORKS)
     parser.add_argument("--raw", type=Path, default=RAW, help="where outcomes are kept on the way")
     parser.add_argument("--path", type=Path, default=LABELS)
@@ -921,6 +1213,12 @@ def main() -> None:
         relabel(arguments.path)
     if arguments.summary:
         print(summary(arguments.path))
+    if arguments.measure:
+        measure()
+    if arguments.remedies:
+        try_remedies()
+    if arguments.judge or arguments.markdown:
+        print(markdown() if arguments.markdown else table())
 
 
 if __name__ == "__main__":

@@ -312,7 +312,8 @@ class Lanes:
         say("input_rms", np.sqrt((inputs**2).mean((1, 2))))
         say("input_max", abs(inputs).max((1, 2)))
         say("input_offset", np.sqrt((mean**2).mean(1)) / np.sqrt((dev**2).mean(1)))
-        say("input_spread", np.log10(np.sqrt((inputs**2).mean(1))).std(1))
+        sizes = np.sqrt((inputs**2).mean(1))
+        say("input_spread", np.nanstd(np.log10(np.where(sizes > 0, sizes, np.nan)), axis=1))
         say("non_finite", bad)
         return layers, network
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from small_networks import Data, Recipe, make_data, train
 
 from tuner.health.diagnosis import CAUSES, CONDITIONS, JUDGES, LIMITS, fatal, judge
@@ -323,3 +324,59 @@ def test_numbers_that_are_finite_are_not_called_otherwise(measurements):
             numbers[NETWORK_MEASURES.index("non_finite")] = 0
         measured.history = {"loss": [1.0]}
     assert "non_finite" not in judge(clean).conditions
+
+
+def test_pixels_whose_spreads_differ_are_not_what_keeps_deep_sigmoids_from_learning():
+    X, y = load_digits(return_X_y=True)
+    data = Data(X[:1024] / 16, np.eye(10)[y[:1024]], "multiclass", X[1024:] / 16, np.eye(10)[y[1024:]])
+    measured = train(Recipe(depth=5, activation="sigmoid", optimizer="sgd", rate=0.1), data)
+    assert measured[0].of_network("input_spread")[0] > 0.4
+    report = judge(measured)
+    assert report.verdict == "vanishing_gradients", str(report)
+    assert "unscaled_inputs" not in report.conditions
+
+
+@pytest.mark.parametrize(("size", "found"), [(1.0, False), (0.1, True)])
+def test_glorot_weights_of_a_convolution_are_no_poor_start(size, found):
+    measured = train(SICK["a rate too small for Adam"][0], DATA)[0]
+    hidden = LayerFacts("hidden_1", "Conv2D", "relu", 6, 9, 54)
+    measured.facts = replace(measured.facts, layers=(hidden, *measured.facts.layers[1:]))
+    # Glorot's deviation is the root of 2 / (9 + 54): a kernel of 3 x 3 has 9 inputs and 9 * 6 outputs.
+    norm = size * np.sqrt(54 * 2 / (9 + 54))
+    for numbers in measured.layers:
+        numbers[0, LAYER_MEASURES.index("weight_norm")] = norm
+    assert ("poor_initialization" in judge([measured]).conditions) == found
+
+
+def test_after_few_epochs_only_what_does_not_fall_is_judged():
+    slow = train(Recipe(depth=3, activation="tanh", init=0.6, optimizer="sgd", rate=0.02, epochs=3), DATA)[0]
+    slow.history["loss"] = [1.3, 1.1, 0.9]
+    slow.history["accuracy"] = [0.4, 0.5, 0.6]
+    assert judge([slow]).verdict == "healthy", str(judge([slow]))
+    slow.history["loss"] = [1.3, 1.31, 1.3]
+    assert judge([slow]).verdict == "poor_initialization"
+
+
+def test_large_weights_that_only_fit_the_training_rows_are_found():
+    measured = train(Recipe(depth=3, activation="tanh", init=1.0, optimizer="sgd", rate=0.05, epochs=30), DATA)[0]
+    assert measured.history["accuracy"][-1] > 0.9 > 0.75 > measured.history["test_accuracy"][-1]
+    assert judge([measured]).verdict == "poor_initialization"
+
+
+def test_a_held_out_score_that_swings_is_found_though_training_does_well():
+    measured = train(Recipe(rate=3e-3), DATA)[0]
+    assert judge([measured]).verdict == "healthy"
+    measured.history["loss"][-2] += 0.1
+    measured.history["test_accuracy"] = [0.6, 0.8] * 6
+    assert judge([measured]).verdict == "oscillating_loss"
+    measured.history["test_accuracy"] = list(np.linspace(0.3, 0.9, 12))  # large steps, but all in one direction
+    assert judge([measured]).verdict == "healthy"
+
+
+def test_what_a_condition_brings_with_it_is_not_named_beside_it():
+    recipe, data, verdict, _ = SICK["a diverging regression"]
+    far = data.with_inputs(lambda X: 100 * X)
+    assert "update_too_large" in judge(train(recipe, data)).conditions
+    report = judge(train(recipe, far))
+    assert report.verdict == "unscaled_inputs"
+    assert not {"update_too_large", "exploding_gradients"} & set(report.conditions)

@@ -137,3 +137,15 @@ def test_the_statistics_are_those_of_a_linear_network():
     assert statistics["loss_fall"] == pytest.approx((1.4 - 0.4) / 1.8)
     assert statistics["held_out_gap"] == pytest.approx(0.1)
     assert all(math.isnan(value) for value in HealthReport((), (), ()).statistics.values())
+
+
+def test_long_lines_go_on_below_their_beginning():
+    words = "because of this and that " * 8
+    finding = replace(CAUSE, message=words, remedies=(Remedy({"inputs": "standardize"}, words),))
+    report = HealthReport((finding, replace(CONSEQUENCE, message=words)), (words,))
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 100
+    for i, start in enumerate(lines[:-1]):
+        if start.lstrip().startswith(("unscaled_inputs:", "update_too_large:", "try ", "- ")):
+            indent = len(start) - len(start.lstrip())
+            assert lines[i + 1].startswith((indent + 2) * " ") or len(start) < 80

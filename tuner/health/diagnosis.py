@@ -3,11 +3,11 @@
 A condition is found where training falls clearly short *and* the mechanism of the condition shows in the measurements.
 Either alone is no finding: raw inputs, sparse layers and small gradients harm only some networks, and a network that
 falls short may just face a hard task. How far training falls short is the share of the loss of the best constant
-prediction that is left at the end.
+prediction that is left at the end. Only overfitting and oscillation show in networks that do well, too.
 
 `judge` looks at every fold by itself (`Evidence`), asks one function for every condition, keeps what more than half
-of the folds show, and then says which finding explains which. `fatal` is the far more careful judgement by which a
-search may end a trial early. All limits are in `Limits`. NumPy only.
+of the folds show, drops what other findings bring with them, and then says which finding explains which. `fatal` is
+the far more careful judgement by which a search may end a trial early. All limits are in `Limits`. NumPy only.
 """
 
 from __future__ import annotations
@@ -53,11 +53,15 @@ class Limits:
     """Every threshold of the diagnosis, by name, with its source."""
 
     #: Training falls short when this share of the baseline loss is left.
-    short: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
+    short: Limit = Limit(0.25, f"share of the loss of a constant prediction; {_OURS}")
+    #: ... or, where weights or inputs are far off from the start, this share on held-out rows.
+    short_held_out: Limit = Limit(0.3, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and not when the training accuracy reaches this.
-    accurate: Limit = Limit(0.9, f"training accuracy; {_OURS}")
-    #: Nothing was learned when this share of the baseline loss, and of the trivial prediction's errors, is left.
+    accurate: Limit = Limit(0.87, f"training accuracy; {_OURS}")
+    #: Nothing was learned when this share of the baseline loss is left ...
     stalled: Limit = Limit(0.95, f"share of the loss of a constant prediction; {_OURS}")
+    #: ... and no more than this share of the commonest class's errors is avoided.
+    better: Limit = Limit(0.1, _OURS)
     #: The error that reaches the first layer, relative to the output's; at the second layer the root of this.
     error_ratio: Limit = Limit(1e-2, f"{_GLOROT}, fig. 7; Nielsen, ch. 5")
     #: The norm of the gradient, at a loss that rises: longer than the step to which clipping would cut it.
@@ -69,15 +73,29 @@ class Limits:
     #: The share of the outputs that are saturated at the wrong end.
     wrong: Limit = Limit(0.1, f"Nielsen, ch. 3; {_OURS}")
     #: The share of a layer's units without any slope.
-    dead: Limit = Limit(0.8, f"{_CS231N}; {_OURS}")
+    dead: Limit = Limit(0.9, f"{_CS231N}; {_OURS}")
     #: An update relative to the weights, when the loss rose above a constant prediction's or units died.
     update_high: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
     #: An update relative to the weights, when the loss still falls steadily.
-    update_low: Limit = Limit(4e-3, f"{_CS231N}: about 1e-3; {_OURS}")
+    update_low: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
     #: How far all updates together moved the weights, relative to themselves, had they had one direction.
     travel: Limit = Limit(0.1, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
+    #: ... and the share of the baseline loss that has to be left then.
+    unmoved: Limit = Limit(0.85, f"share of the loss of a constant prediction; {_OURS}")
     #: The fall of the loss over the second half of training, in units of the baseline, that is still learning.
-    falling: Limit = Limit(0.03, _OURS)
+    falling: Limit = Limit(0.012, _OURS)
+    #: ... and the share of the baseline loss that has to be left then: many healthy networks still fall.
+    unfinished: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
+    #: ... and the share of that fall that the held-out loss falls at least.
+    held_out_fall: Limit = Limit(0.6, _OURS)
+    #: The fall of the loss in each epoch of fewer than four, in units of the baseline, after which nothing is judged.
+    quick: Limit = Limit(0.05, _OURS)
+    #: The swings of the held-out score in the second half of training, as a share of the most that was learned.
+    swings: Limit = Limit(0.085, _OURS)
+    #: ... and the sum of the rises of the training loss then: it swings as well, if only a little.
+    some_rises: Limit = Limit(0.02, _OURS)
+    #: The least that counts as learned there, in accuracy or in units of the baseline.
+    learned: Limit = Limit(0.1, _OURS)
     #: The loss before training above which its fall is no learning.
     bad_start: Limit = Limit(3.0, f"times the loss of a constant prediction; {_OURS}")
     #: The sum of the rises of the loss, in units of the baseline.
@@ -89,13 +107,13 @@ class Limits:
     #: The initial weights' deviation, relative to the recommended one, times or divided by.
     gain: Limit = Limit(3.0, f"{_HE}; {_GLOROT}; {_OURS}")
     #: ... and the product over all hidden layers.
-    total_gain: Limit = Limit(10.0, f"{_HE}: exponential in the depth; {_OURS}")
+    total_gain: Limit = Limit(5.0, f"{_HE}: exponential in the depth; {_OURS}")
     #: The root mean square of the inputs above, and below its inverse.
     input_rms: Limit = Limit(10.0, f"{_LECUN}: about 1")
     #: The features' means in units of their deviations.
     input_offset: Limit = Limit(2.0, f"{_LECUN}: about 0")
     #: The deviation of the features' scales, in powers of ten.
-    input_spread: Limit = Limit(0.5, f"{_LECUN}: equal")
+    input_spread: Limit = Limit(1.0, f"{_LECUN}: equal; {_OURS}")
     #: The rise of the held-out loss from its lowest, in units of the baseline.
     overfit: Limit = Limit(0.1, f"Prechelt 1998, Early stopping - but when?; {_OURS}")
     #: ... and the fall of the held-out accuracy from its highest, where there is one.
@@ -123,28 +141,19 @@ RECTIFIERS = frozenset(
 
 #: What may cause what: the first that was found, and does not come later, explains the condition.
 CAUSES: Mapping[str, tuple[str, ...]] = {
-    "update_too_large": ("unscaled_inputs", "poor_initialization"),
-    "exploding_gradients": ("unscaled_inputs", "poor_initialization", "update_too_large"),
+    "exploding_gradients": ("poor_initialization", "update_too_large"),
     "saturated_outputs": ("unscaled_inputs", "poor_initialization", "update_too_large"),
     "saturated_units": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
-    "dead_units": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
+    "dead_units": ("poor_initialization", "update_too_large", "exploding_gradients"),
     "vanishing_gradients": ("unscaled_inputs", "poor_initialization", "saturated_units", "dead_units"),
-    "update_too_small": (
-        "unscaled_inputs",
-        "poor_initialization",
-        "saturated_units",
-        "dead_units",
-        "vanishing_gradients",
-        "saturated_outputs",
-    ),
+    "update_too_small": ("saturated_units", "vanishing_gradients", "saturated_outputs"),
     "non_finite": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
-    "oscillating_loss": ("unscaled_inputs", "poor_initialization", "update_too_large", "exploding_gradients"),
+    "oscillating_loss": ("poor_initialization", "update_too_large", "exploding_gradients"),
     "stalled_loss": (
         "unscaled_inputs",
         "poor_initialization",
         "update_too_large",
         "exploding_gradients",
-        "non_finite",
         "saturated_units",
         "dead_units",
         "vanishing_gradients",
@@ -152,6 +161,21 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
         "update_too_small",
         "oscillating_loss",
     ),
+}
+
+#: What a condition brings with it, so that beside it this is not named: it would not help to treat it. Large or far-off
+#: inputs make large gradients and updates, and dead units let no error through.
+BRINGS: Mapping[str, tuple[str, ...]] = {
+    "unscaled_inputs": (
+        "update_too_large",
+        "exploding_gradients",
+        "dead_units",
+        "update_too_small",
+        "oscillating_loss",
+    ),
+    "poor_initialization": ("update_too_large", "update_too_small"),
+    "dead_units": ("vanishing_gradients",),
+    "vanishing_gradients": ("update_too_small", "oscillating_loss"),
 }
 
 #: Of equally severe causes the verdict is the first: from the data to the loss, as one thing leads to another.
@@ -306,7 +330,59 @@ class Evidence:
     @cached_property
     def short(self) -> bool:
         """Whether training falls clearly short."""
-        return self.broken or bool(self.left > LIMITS.short and not self.accuracy >= LIMITS.accurate)
+        far = bool(self.left > LIMITS.short and not self.accuracy >= LIMITS.accurate)
+        return self.broken or (far and not self.young)
+
+    @cached_property
+    def young(self) -> bool:
+        """Whether there were too few epochs to judge a loss that falls quickly."""
+        if len(self.course) >= 4 or not len(self.course) or self.jumped:
+            return False
+        before = min(self.start / self.baseline, 1.0) if math.isfinite(self.start) else 1.0
+        return bool((before - self.course[-1]) / len(self.course) > LIMITS.quick)
+
+    @cached_property
+    def short_held_out(self) -> bool:
+        """Whether training falls clearly short, or the held-out rows show that it does."""
+        return self.short or bool(
+            self.left_held_out > LIMITS.short_held_out
+            and not self.accuracy_held_out >= LIMITS.accurate
+            and not self.young
+        )
+
+    @cached_property
+    def left_held_out(self) -> float:
+        """The share of the baseline loss that is left on held-out rows; NaN without them."""
+        series = self.held_out[1]
+        return float(np.clip(np.median(series[-3:]) / self.baseline, 0.0, 1.0)) if len(series) else math.nan
+
+    @cached_property
+    def held_out_accuracies(self) -> np.ndarray:
+        """The accuracy on held-out rows after every epoch, (T,); empty without one."""
+        name = self.held_out[0].replace("loss", "accuracy")
+        return np.asarray(self.measured.history.get(name, ()), dtype=float).ravel()
+
+    @cached_property
+    def accuracy_held_out(self) -> float:
+        """The accuracy on held-out rows at the end; NaN without one."""
+        return float(np.median(self.held_out_accuracies[-3:])) if len(self.held_out_accuracies) else math.nan
+
+    @cached_property
+    def error_ratio(self) -> np.ndarray:
+        """The error that reaches the layers, relative to the output's, (E, L)."""
+        error = self.layer("error_rms")
+        return np.where(error[:, -1:] > 0, error / error[:, -1:], np.nan)
+
+    @cached_property
+    def faded(self) -> np.ndarray:
+        """At which epochs the error fades on its way, (E,).
+
+        It fades layer by layer: a loss in the first layer alone comes from the inputs.
+        """
+        if len(self.names) < 3:
+            return np.zeros(len(self.epochs), dtype=bool)
+        ratio = self.error_ratio
+        return (ratio[:, 0] < LIMITS.error_ratio) & (ratio[:, 1] < math.sqrt(LIMITS.error_ratio))
 
     @cached_property
     def fades_above(self) -> bool:
@@ -319,7 +395,8 @@ class Evidence:
         """The logarithm of the weights' size before training, relative to the recommended, (L,); NaN where unknown.
 
         Recommended is a deviation, times the root of the fan-in, of the root of 2 for rectifiers (He et al. 2015) and
-        of 1 for others (Glorot & Bengio 2010).
+        of 1 for others (Glorot & Bengio 2010). Of a convolution the weights that Glorot's rule gives are as good: they
+        count a kernel's positions in the fan-out, and are smaller the fewer channels come in.
         """
         if not len(self.epochs) or self.epochs[0] != 0:
             return np.full(len(self.names), np.nan)
@@ -327,7 +404,15 @@ class Evidence:
         size = [math.sqrt(layer.fan_in / max(layer.n_weights, 1)) for layer in self.facts.layers]
         lookup = [layer.kind == "Embedding" for layer in self.facts.layers]  # no sum over a fan-in
         gain = np.where(lookup, np.nan, self.layer("weight_norm")[0] * np.array(size) / np.array(wanted))
-        return np.log(np.maximum(gain, 1e-30))
+        gain = np.log(np.maximum(gain, 1e-30))
+        for i, layer in enumerate(self.facts.layers):
+            if "Conv" in layer.kind:
+                # The channels that come in are not known, but no more than came out of the convolution before.
+                before = self.facts.layers[i - 1] if i else None
+                channels = before.units if before and "Conv" in before.kind else 1
+                glorot = math.log(math.sqrt(2 / (1 + layer.units / channels)) / wanted[i])
+                gain[i] -= np.clip(gain[i], min(glorot, 0.0), 0.0)
+        return gain
 
     @cached_property
     def n_updates(self) -> float:
@@ -363,17 +448,48 @@ class Evidence:
         return bool((self.course > LIMITS.jump * max(start, 1.0)).any())
 
     @cached_property
+    def unsteady(self) -> bool:
+        """Whether steps made the training loss rise far above its start, or go up and down."""
+        if self.faded[:1].any() and not self.jumped:
+            return False  # the last layers alone are trained, and find nothing
+        return self.jumped or (self.rises > LIMITS.rises and self.rise_share > LIMITS.rise_share)
+
+    @cached_property
     def falling(self) -> float:
         """The fall of the relative loss over the second half of training; NaN of fewer than four epochs."""
-        n = len(self.course)
-        if n < 4:
+        return _late_fall(self.course)
+
+    @cached_property
+    def falling_held_out(self) -> float:
+        """The same of the held-out loss."""
+        return _late_fall(self.held_out[1] / self.baseline)
+
+    @cached_property
+    def swings(self) -> float:
+        """How far the held-out score goes up and down in the second half of training; NaN without one.
+
+        A mean over epochs of what does not lead anywhere, as a share of the most that was learned. The score is the
+        accuracy, else 1 minus the relative loss.
+        """
+        score = self.held_out_accuracies - self.trivial_accuracy
+        if not np.isfinite(score).any():
+            score = 1 - self.held_out[1] / self.baseline
+        if len(score) < 4 or not np.isfinite(score).all():
             return math.nan
-        return float(np.median(self.course[n // 2 :][:3]) - np.median(self.course[-3:]))
+        steps = np.diff(np.maximum(score, -1.0))[-(len(score) // 2) :]
+        wasted = np.abs(steps).sum() - abs(steps.sum())
+        return float(wasted / len(steps) / max(score.max(), LIMITS.learned))
 
     @property
     def severity(self) -> float:
         """How severe a condition is that keeps the network from learning."""
         return float(np.clip(self.left if math.isfinite(self.left) else 1.0, 0.05, 1.0))
+
+
+def _late_fall(series: np.ndarray) -> float:
+    """Return the fall of a series over its second half, NaN of fewer than four values."""
+    n = len(series)
+    return float(np.median(series[n // 2 :][:3]) - np.median(series[-3:])) if n >= 4 else math.nan
 
 
 # A condition returns a finding, None where it does not hold, or a string that says why that cannot be judged.
@@ -469,7 +585,7 @@ def unscaled_inputs(e: Evidence) -> Judgement:
     """Find features far from mean 0 and deviation 1."""
     if reason := _unknown(e):
         return reason
-    if not e.short or e.fades_above:
+    if not e.short_held_out or e.fades_above:
         return None
     rms, offset, spread = (float(e.measured.of_network(f"input_{name}")[0]) for name in ("rms", "offset", "spread"))
     size = max(rms, 1 / rms) if rms > 0 else math.nan
@@ -478,8 +594,6 @@ def unscaled_inputs(e: Evidence) -> Judgement:
         (spread / LIMITS.input_spread, "input_spread", spread, LIMITS.input_spread),
         (size / LIMITS.input_rms, "input_rms", rms, LIMITS.input_rms if rms > 1 else 1 / LIMITS.input_rms),
     ]
-    if e.facts.normalization and not (e.hidden_layer("saturation")[:, :1] >= LIMITS.saturation).any():
-        ways = ways[1:2]  # normalisation takes out offset and size, unless an activation before it lost the signal
     if rms < 1 and (e.broken or e.jumped):
         ways = ways[:2]  # small inputs make nothing large
     over = [way for way in ways if way[0] > 1]
@@ -518,11 +632,13 @@ def poor_initialization(e: Evidence) -> Judgement:
         return reason
     if e.epochs[0] != 0:
         return "the network was not measured before its first epoch"
-    if not e.short:
+    if not e.short_held_out:
         return None
     judged = e.hidden if len(e.names) > 1 else np.array([True])
     gain = np.where(judged, e.log_gain, np.nan)
-    dead = e.hidden_layer("dead_units")[0]
+    if not e.short:
+        gain = np.maximum(gain, 0.0)  # only large weights fit the training rows and no others (Chizat et al. 2019)
+    dead = np.where(np.isfinite(e.layer("saturation")[0]), np.nan, e.hidden_layer("dead_units")[0])
     off, none = np.abs(gain) > math.log(LIMITS.gain), dead >= LIMITS.dead
     # Small deviations multiply from layer to layer, but a bounded activation stops growth, and normalisation both.
     bounded = np.isfinite(e.hidden_layer("saturation")[0]).any()
@@ -566,10 +682,7 @@ def vanishing_gradients(e: Evidence) -> Judgement:
         return None  # with one hidden layer there is no way on which an error could fade
     if not e.short:
         return None
-    error = e.layer("error_rms")
-    ratio = np.where(error[:, -1:] > 0, error / error[:, -1:], np.nan)
-    # It fades layer by layer: a loss in the first layer alone comes from the inputs.
-    faded = (ratio[:, 0] < LIMITS.error_ratio) & (ratio[:, 1] < math.sqrt(LIMITS.error_ratio))
+    ratio, faded = e.error_ratio, e.faded
     shown = (ratio < LIMITS.error_ratio) & e.hidden & faded[:, None]
     if 2 * faded.sum() < max(e.intact.sum(), 1):
         return None
@@ -596,7 +709,7 @@ def exploding_gradients(e: Evidence) -> Judgement:
     """Find a gradient so large that steps along it make the loss rise."""
     if reason := _unknown(e):
         return reason
-    if not e.short or e.adaptive or e.facts.clipnorm or not (e.broken or e.jumped or e.rises > LIMITS.rises):
+    if not e.short or e.adaptive or e.facts.clipnorm or not (e.broken or e.unsteady):
         return None
     if e.facts.learning_rate is not None and e.facts.learning_rate > LIMITS.clippable:
         return None
@@ -725,11 +838,13 @@ def update_too_small(e: Evidence) -> Judgement:
         return None
     seen = np.isfinite(ratio).any(axis=1)
     typical = np.nanmedian(np.nan_to_num(ratio[seen]), axis=0)
-    value = float(typical.max())
+    value = float(np.median(typical))
     started_well = not e.start > LIMITS.bad_start * e.baseline
     steady = started_well and e.falling > LIMITS.falling and e.rise_share < LIMITS.rise_share
-    threshold = max(LIMITS.travel / e.n_updates, LIMITS.update_low if steady else 0.0)
-    if not 0 < value < threshold:
+    if e.falling_held_out < LIMITS.held_out_fall * e.falling:
+        steady = False  # what there is to learn has been learned
+    threshold = LIMITS.update_low if steady else LIMITS.travel / e.n_updates
+    if not 0 < value < threshold or not e.left > (LIMITS.unfinished if steady else LIMITS.unmoved):
         return None
     course = "and still falling" if steady else "and hardly falling"
     return Finding(
@@ -741,7 +856,7 @@ def update_too_small(e: Evidence) -> Judgement:
         value=value,
         threshold=float(threshold),
         source=LIMITS.update_low.source,
-        message=f"An update changes no layer's weights by more than {value:.1g} of themselves, and after "
+        message=f"An update changes the weights of most layers by less than {threshold:.1g} of themselves, and after "
         f"{e.n_updates:.0f} updates {_left(e)}, {course}.",
         remedies=_narrower(e, 5, 100, "larger steps reach a low loss within the same number of updates"),
     )
@@ -759,11 +874,10 @@ def update_too_large(e: Evidence) -> Judgement:
     large = ratio > LIMITS.update_high
     # Of a network that broke down within its first epoch no update was measured.
     unseen = e.broken and not np.isfinite(ratio).any()
-    unsteady = e.jumped or (e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share)
-    if not (died or unseen or (large.any() and (e.broken or unsteady))):
+    if not (died or unseen or (large.any() and (e.broken or e.unsteady))):
         return None
     value = float(np.nanmax(ratio)) if large.any() else math.inf
-    effect = "" if e.broken else "the loss rises, " if unsteady else "units died, "
+    effect = "" if e.broken else "the loss rises, " if e.unsteady else "units died, "
     size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
     return Finding(
         condition="update_too_large",
@@ -780,24 +894,33 @@ def update_too_large(e: Evidence) -> Judgement:
 
 
 def oscillating_loss(e: Evidence) -> Judgement:
-    """Find a training loss that goes up and down instead of falling."""
+    """Find a score on held-out rows, or without them a training loss, that goes up and down instead of settling."""
     if reason := _unknown(e):
         return reason
     if len(e.course) < 4:
         return "fewer than four epochs of training"
-    if not e.short or not (e.rises > LIMITS.rises and e.rise_share > LIMITS.rise_share):
+    if e.broken:
+        return None
+    if math.isfinite(e.swings):
+        measure, value, limit = e.held_out[0], e.swings, LIMITS.swings
+        found = value > limit and e.rises > LIMITS.some_rises
+        said = f"On held-out rows the score goes up and down by {value:.0%} of what was learned in every epoch"
+    else:
+        measure, value, limit = "loss", e.rises, LIMITS.rises
+        found = e.short and value > limit and e.rise_share > LIMITS.rise_share
+        said = f"The training loss rose by {value:.2g} of a constant prediction's in all"
+    if not found:
         return None
     return Finding(
         condition="oscillating_loss",
-        severity=e.severity,
+        severity=float(np.clip(e.left if e.short else value, 0.05, 1.0)),
         layers=(),
         epochs=tuple(int(i) + 2 for i in np.flatnonzero(np.diff(e.losses) > 0)),
-        measure="loss",
-        value=e.rises,
-        threshold=float(LIMITS.rises),
-        source=LIMITS.rises.source,
-        message=f"The training loss rose by {e.rises:.2g} of a constant prediction's in all, which is "
-        f"{e.rise_share:.0%} of its movement, and {_left(e)}.",
+        measure=measure,
+        value=value,
+        threshold=float(limit),
+        source=limit.source,
+        message=f"{said}, and {_left(e)}.",
         remedies=_narrower(e, 1 / 100, 1 / 5, "smaller steps settle"),
     )
 
@@ -806,10 +929,12 @@ def stalled_loss(e: Evidence) -> Judgement:
     """Find a network that is no better than a constant prediction at the end."""
     if not len(e.losses) and not e.broken:
         return _UNTRAINED
-    if not e.broken and not math.isfinite(e.left):
+    if e.broken:
+        return None  # its loss does not stand still
+    if not math.isfinite(e.left):
         return _NO_BASELINE
     better = (e.accuracy - e.trivial_accuracy) / (1 - e.trivial_accuracy)
-    if not e.left >= LIMITS.stalled or (better > 1 - LIMITS.stalled and not e.broken):
+    if not e.left >= LIMITS.stalled or better > LIMITS.better:
         return None  # a loss may be high for a few rows that the network is wrong and sure about
     return Finding(
         condition="stalled_loss",
@@ -909,6 +1034,7 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
             # A whole finding of one fold, so that its numbers fit together; sorted, for any order of the folds.
             shown.sort(key=lambda finding: (finding.severity, repr(finding)))
             found[condition] = replace(shown[len(shown) // 2], folds=len(shown), n_folds=n_judged)
+    found = _own(found)
     findings = _explained(found)
     findings.sort(
         key=lambda f: (f.consequence_of is not None, -f.severity * f.folds / f.n_folds, PRECEDENCE.index(f.condition))
@@ -916,16 +1042,29 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
     return HealthReport(tuple(findings), tuple(sorted(set(notes))), tuple(measurements))
 
 
+def _first(finding: Finding) -> float:
+    return min(finding.epochs, default=math.inf)
+
+
+def _own(found: Mapping[str, Finding]) -> dict[str, Finding]:
+    """Return the findings without what others bring with them, see `BRINGS`."""
+    brought = {
+        condition
+        for cause, conditions in BRINGS.items()
+        for condition in conditions
+        if cause in found and condition in found and _first(found[cause]) <= _first(found[condition])
+    }
+    if "poor_initialization" in found and "dead_units" in found and 0 not in found["dead_units"].epochs:
+        brought.add("dead_units")  # they died of the weights' size; another slope would not have saved them
+    return {condition: finding for condition, finding in found.items() if condition not in brought}
+
+
 def _explained(found: Mapping[str, Finding]) -> list[Finding]:
     """Return the findings with their causes: the first of `CAUSES` that was found and does not come later."""
-
-    def first(finding: Finding) -> float:
-        return min(finding.epochs, default=math.inf)
-
     explained = []
     for condition, finding in found.items():
         causes = (found[c] for c in CAUSES.get(condition, ()) if c in found)
-        cause = next((c for c in causes if first(c) <= first(finding)), None)
+        cause = next((c for c in causes if _first(c) <= _first(finding)), None)
         explained.append(replace(finding, consequence_of=cause.condition if cause else None))
     return explained
 

@@ -113,6 +113,7 @@ class HealthMonitor(keras.callbacks.Callback):
         loss = network.loss_name(model.loss) if isinstance(model.loss, str) or callable(model.loss) else "unknown"
         y = np.asarray(self._all_y) if not isinstance(self._all_y, list | tuple | dict) else np.zeros((0, 1))
         y = y.reshape(len(y), -1) if y.ndim == 1 else y
+        steps = (self.params or {}).get("steps")  # batches of an epoch
         return NetworkFacts(
             layers=self._probe.layers,
             loss=loss,
@@ -123,8 +124,7 @@ class HealthMonitor(keras.callbacks.Callback):
             task=_TASKS.get(loss),
             normalization=self._probe.normalization,
             residual=self._probe.residual,
-            # The number of updates in an epoch is what counts; Keras does not say how long a batch is.
-            batch_size=max(1, self._n_rows // steps) if (steps := self.params.get("steps")) else None,
+            batch_size=-(-self._n_rows // steps) if steps else None,
             n_rows=self._n_rows,
             baseline_loss=baseline_loss(loss, y, None),
             notes=self._probe.notes,

@@ -319,7 +319,8 @@ class HealthReport:
         if self.measurements:
             lines += ["", *self._layer_table()]
         if self.notes:
-            lines += ["", "Not measured or not judged:", *(f"- {note}" for note in self.notes)]
+            lines += ["", "Not measured or not judged:"]
+            lines += [line for note in self.notes for line in _wrapped(f"- {note}", "")]
         return "\n".join(lines)
 
     def _family(self, finding: Finding, indent: str, shown: set[str]) -> Iterable[str]:
@@ -327,17 +328,18 @@ class HealthReport:
         shown.add(finding.condition)
         inner = indent + "  "
         headline = f"{finding.condition}: {finding.message}"
-        yield from textwrap.wrap(headline, 100, initial_indent=indent, subsequent_indent=inner)
+        yield from _wrapped(headline, indent, inner)
         if finding.layers:
-            yield f"{inner}layers: {_shortened(finding.layers)}"
+            yield from _wrapped(f"layers: {_shortened(finding.layers)}", inner)
         if finding.epochs:
             yield f"{inner}epochs: {_shortened(tuple(map(str, finding.epochs)))}"
         if finding.n_folds > 1:
             yield f"{inner}in {finding.folds} of {finding.n_folds} folds"
-        yield f"{inner}{finding.measure} {finding.value:.3g}, threshold {finding.threshold:.3g} ({finding.source})"
+        limit = f"threshold {finding.threshold:.3g} ({finding.source})"
+        yield from _wrapped(f"{finding.measure} {finding.value:.3g}, {limit}", inner)
         for remedy in finding.remedies:
             edit = ", ".join(f"{name}={_worded(value)}" for name, value in remedy.edit.items())
-            yield f"{inner}try {edit}: {remedy.reason}"
+            yield from _wrapped(f"try {edit}: {remedy.reason}", inner)
         for other in self.findings:
             if other.consequence_of == finding.condition and other.condition not in shown:
                 yield from self._family(other, inner, shown)
@@ -369,7 +371,8 @@ def _statistics(measured: Measurements) -> dict[str, float]:
         variance = measured.layer("activation_variance")[0][:-1] if started else np.array([])
         found["variance_ratio"] = float(variance[-1] / variance[0]) if len(variance) else nan
         losses = np.asarray(measured.history.get("loss", ()), dtype=float).ravel()
-        held_out = next((measured.history[n] for n in ("val_loss", "test_loss") if n in measured.history), [nan])
+        series = (measured.history.get(name) for name in ("val_loss", "test_loss"))
+        held_out = next((values for values in series if values is not None and len(values)), [nan])
         steps, baseline = np.diff(losses), measured.facts.baseline_loss or nan
         last = float(losses[-1]) if len(losses) else nan
         found["loss_left"] = last / baseline
@@ -378,6 +381,15 @@ def _statistics(measured: Measurements) -> dict[str, float]:
         found["loss_fall"] = float((losses[len(losses) // 2] - last) / losses.max()) if len(losses) > 1 else nan
         found["held_out_gap"] = (float(np.asarray(held_out, dtype=float)[-1]) - last) / baseline
     return found
+
+
+def _wrapped(text: str, indent: str, inner: str | None = None) -> list[str]:
+    """Return the lines of a text; those after the first are indented further."""
+    inner = indent + "  " if inner is None else inner
+    lines = textwrap.TextWrapper(
+        100, initial_indent=indent, subsequent_indent=inner, break_long_words=False, break_on_hyphens=False
+    )
+    return lines.wrap(text)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
