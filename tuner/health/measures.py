@@ -31,8 +31,8 @@ from tuner.backend import tensorflow as tf
 from tuner.health.measurements import LAYER_MEASURES, SATURATED_ROWS, SATURATION_MARGIN, LayerFacts
 from tuner.layers import ELEMENTWISE, ChosenActivation
 
-#: The rows of the probe. A unit that is active on 5 % of the data shows as dead on 48 rows once in 12 cases, one that is
-#: on 10 % once in 157. More rows cost more: an epoch of the digits has 45 steps of 32 rows, and 5 % of these are 72 rows.
+#: The rows of the probe. A unit that is active on 5 % of the data shows as dead on 48 rows once in 12 cases, one that
+#: is on 10 % once in 157. More rows cost more: an epoch of the digits has 45 steps of 32 rows, 5 % of them 72 rows.
 PROBE_ROWS = 48
 
 #: A slope that no float32 weight notices: its rounding is 6e-8 of a value.
