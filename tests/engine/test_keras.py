@@ -74,3 +74,16 @@ def test_a_learning_rate_callback_of_keras_works(digits):
     a = KerasClassifier(epochs=2, random_state=0, callbacks=[frozen]).fit(X, y)
     b = KerasClassifier(epochs=1, random_state=0, callbacks=[frozen]).fit(X, y)
     assert np.array_equal(a.predict_proba(X), b.predict_proba(X)), "a rate of zero leaves the initial weights"
+
+
+def test_a_network_that_cannot_be_measured_is_trained(monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("a layer that does not like to be looked at")
+
+    lane = EngineTestCase.lane()
+    [expected] = KerasEngine().train([lane])
+    monkeypatch.setattr("tuner.engine.keras.measure_model", broken)
+    with pytest.warns(UserWarning, match="health of the network is not measured.*does not like"):
+        [trained] = KerasEngine().train([lane])
+    assert trained.health is None
+    EngineTestCase.assert_same(trained, expected)

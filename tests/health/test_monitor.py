@@ -149,3 +149,75 @@ def test_the_probe_is_a_fixed_sample():
     assert len(set(rows)) == PROBE_ROWS
     assert np.array_equal(rows, seeds.probe_rows(0, 1000, PROBE_ROWS))
     assert set(seeds.probe_rows(0, 10, PROBE_ROWS)) == set(range(10))
+
+
+def test_weights_scale_the_loss_and_the_constant_prediction_alike():
+    """Keras divides a weighted loss by the number of rows, so that weights of 20 make it 20 times as large."""
+    reports = []
+    for weight in (None, np.full(len(X), 20.0)):
+        model = small(optimizer=keras.optimizers.Adam(0.05))
+        reports.append(diagnose(model, X, ONE_HOT, epochs=8, batch_size=16, sample_weight=weight))
+    assert reports[0].verdict == reports[1].verdict
+    plain, weighted = (report.statistics["loss_left"] for report in reports)
+    assert weighted == pytest.approx(plain, abs=0.2)
+
+
+class OwnDense(keras.layers.Layer):
+    """Calls its activation with a keyword."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = keras.activations.softmax
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], 10))
+
+    def call(self, inputs):
+        return self.activation(keras.ops.matmul(inputs, self.kernel), axis=-1)
+
+
+def test_layers_may_use_their_activation_as_they_like():
+    report = diagnose(compiled(OwnDense(name="own_dense")), X, ONE_HOT, epochs=1)
+    assert report.measurements[0].facts.layers[0].activation == "softmax"
+    fitted = KerasClassifier(model=own_dense, epochs=1).fit(X, y)
+    assert [layer.name for layer in fitted.health_.measurements[0].facts.layers] == ["own_dense"]
+
+
+def own_dense():
+    return keras.Sequential([keras.Input((64,)), OwnDense(name="own_dense")])
+
+
+def test_half_precision_is_measured_in_single_precision():
+    model = compiled(
+        keras.layers.Dense(8, "relu", dtype="mixed_bfloat16"), keras.layers.Dense(10, "softmax", dtype="float32")
+    )
+    measured = diagnose(model, X, ONE_HOT, epochs=1).measurements[0]
+    assert np.isfinite(measured.layer("grad_norm")).all()
+
+
+def test_what_cannot_be_measured_is_trained_all_the_same():
+    class OwnStep(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(10)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+        def train_step(self, data):
+            return {"loss": 1.0}
+
+    model = OwnStep()
+    model.compile("adam")
+    model(X)
+    report = diagnose(model, X, ONE_HOT, epochs=2)
+    assert any("cannot be measured" in note for note in report.notes)
+    assert len(report.measurements[0].history["loss"]) == 2
+
+
+def test_series_of_now_and_then_keep_their_epochs():
+    model = small()
+    monitor = HealthMonitor(X, ONE_HOT)
+    model.fit(*(X, ONE_HOT), epochs=4, validation_data=(X, ONE_HOT), validation_freq=2, callbacks=[monitor], verbose=0)
+    series = monitor.measurements.history["val_loss"]
+    assert [np.isnan(value) for value in series] == [True, False, True, False]

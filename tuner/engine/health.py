@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from tuner import network, seeds
 from tuner.engine.base import History, Lane, Part
 from tuner.engine.compilation import learning_rates, optimizer_config
-from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss
+from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss, clipping
 from tuner.health.measures import PROBE_ROWS, Probe
 
 
@@ -50,7 +51,7 @@ def _facts(lane: Lane, probe: Probe) -> NetworkFacts:
         optimizer=cls.__name__.lower(),
         learning_rate=float(learning_rates(config["learning_rate"], 0, 1)[0]),
         momentum=_number(config.get("momentum")),
-        clipnorm=_number(config.get("clipnorm")),
+        clipnorm=clipping(config),
         task=lane.task,
         normalization=values["batch_normalization"] is not None if built_in else probe.normalization,
         residual=bool(values["residual"]) if built_in else probe.residual,
@@ -64,3 +65,16 @@ def _facts(lane: Lane, probe: Probe) -> NetworkFacts:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+_said: set[str] = set()
+
+
+def warn_unmeasured(error: Exception) -> None:
+    """Say once that a network's health cannot be measured: that is no reason not to train it."""
+    cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    if cause not in _said:
+        _said.add(cause)
+        warnings.warn(
+            f"the health of the network is not measured, for it cannot be: {cause}", UserWarning, stacklevel=2
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from tuner.backend import expected_tracing, keras
 from tuner.backend import tensorflow as tf
 from tuner.engine.base import Crew, EarlyStopper, Engine, Lane, OnEpoch, Part, TrainedLane, record
 from tuner.engine.compilation import compile_model, make_loss, make_metric, set_optimizer_values
-from tuner.engine.health import measurements_of, probe_of
+from tuner.engine.health import measurements_of, probe_of, warn_unmeasured
 from tuner.health.measurements import Measurements
 from tuner.health.measures import Probe, measure_model
 
@@ -58,7 +58,9 @@ class KerasCrew(Crew):
                 compile_model(self.model, hyperparameters, lane.task, lane.output, lane.steps)
                 if lane.state and lane.state.optimizer_values is not None:
                     set_optimizer_values(self.model, lane.state.optimizer_values)
-            self.health = [self._watched() if hyperparameters["health"] else None]
+            self.health: list[Measurements | None] = [None]
+            if hyperparameters["health"]:
+                self._measure(self._begin_measuring)
         self.stopper = EarlyStopper(hyperparameters["n_iter_no_change"], hyperparameters["tol"])
         self.best_weights: list[np.ndarray] | None = None
         self.callbacks = keras.callbacks.CallbackList(
@@ -71,7 +73,15 @@ class KerasCrew(Crew):
         self.model.stop_training = False
         self.callbacks.on_train_begin()
 
-    def _watched(self) -> Measurements:
+    def _measure(self, step: Callable[[], None]) -> None:
+        """Take a step of measuring; where it fails, the lane is trained all the same."""
+        try:
+            step()
+        except Exception as error:  # whatever a layer raises that is called in a way it does not know
+            self.health = [None]
+            warn_unmeasured(error)
+
+    def _begin_measuring(self) -> None:
         """Begin to measure health."""
         lane = self.lane
         rows = probe_of(lane)
@@ -82,11 +92,14 @@ class KerasCrew(Crew):
         self._masks = [(v, tf.constant([seeds.mask_seed(lane.seed, i, 0), 0], v.dtype)) for i, v in enumerate(states)]
         self._before = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
         health = measurements_of(lane, self._probe, self.history)
+        self.health = [health]
         if self.epoch not in health.epochs:
-            self._measure(health)
-        return health
+            self._look()
 
-    def _measure(self, health: Measurements) -> None:
+    def _look(self) -> None:
+        """Measure health as it is."""
+        [health] = self.health
+        assert health is not None
         X, y, weight = self._probe_rows
         loss = make_loss(self.lane.output.loss, self.hyperparameters["dtype"])
         measured = measure_model(
@@ -117,7 +130,7 @@ class KerasCrew(Crew):
         self.epoch += 1
         if self.health[0] is not None:
             with network.precision(self.hyperparameters["dtype"]):
-                self._measure(self.health[0])
+                self._measure(self._look)
         self.non_finite = not (math.isfinite(logs["loss"]) and math.isfinite(logs.get("val_loss", 0.0)))
         improving = lane.validation is None or self._watch(logs["val_loss"])
         if self.non_finite or not improving or self.epoch == self.last_epoch or self.model.stop_training:
@@ -132,7 +145,8 @@ class KerasCrew(Crew):
             rows = order[start : start + batch_size]
             weights = None if part.sample_weight is None else part.sample_weight[rows]
             self.callbacks.on_train_batch_begin(step)
-            if self.hyperparameters["health"]:
+            # The epoch's last update is measured, and callbacks may make any the last one.
+            if self.health[0] is not None and (step == self.lane.steps - 1 or self.hyperparameters["callbacks"]):
                 self._before = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
             logs = self.model.train_on_batch(
                 network.as_dense(part.features(rows)), part.y[rows], weights, return_dict=True

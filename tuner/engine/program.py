@@ -99,7 +99,7 @@ def structure_of(lane: Lane, model: keras.Model | None = None) -> Hashable:
     fixed = {name: value for name, value in config.items() if name not in (*numbers, "learning_rate", "name")}
     output = (lane.output.units, _identity(lane.output.activation), _identity(lane.output.loss), lane.output.threshold)
     return (
-        *(shape, output, lane.task, lane.train.X.shape[1:], values["dtype"], values["batch_size"]),
+        *(shape, output, lane.task, lane.train.X.shape[1:], values["dtype"], values["batch_size"], values["health"]),
         *(cls, _json(fixed), numbers),
     )
 

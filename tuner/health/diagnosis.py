@@ -131,7 +131,19 @@ LIMITS = Limits()
 
 #: Optimizers that divide by the gradient's own size, so that its scale does not decide the update's (Kingma & Ba 2015).
 ADAPTIVE = frozenset(
-    ("adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "lion", "adafactor", "loss_scale_optimizer")
+    (
+        "adam",
+        "adamw",
+        "adamax",
+        "nadam",
+        "rmsprop",
+        "adagrad",
+        "adadelta",
+        "lion",
+        "adafactor",
+        "muon",
+        "schedulefreeadamw",
+    )
 )
 
 #: Activations whose recommended initial weights are He's; those for which tuner.network resolves "auto" to He.

@@ -7,7 +7,7 @@ Notations
 A network is measured on one fixed *probe* of P training rows, before the first epoch and after every epoch, in training
 mode and without any change to its state. L layers are those with a weight matrix or kernel (dense, convolution,
 recurrent, embedding), in the order in which they are first called. With w a layer's weights of two dimensions or more,
-g the gradient of the probe's loss (penalties included) by all of its weights, z and a the values before and after the
+g the gradient of the probe's loss (penalties included) by these, z and a the values before and after the
 layer's activation function on the probe, and δ the gradient of the sum of the rows' losses by z, the measures are:
 
 For each layer (`LAYER_MEASURES`)
@@ -36,7 +36,7 @@ For each layer (`LAYER_MEASURES`)
 
 For the network (`NETWORK_MEASURES`)
 
-- ``loss``: of the probe in training mode; ``grad_norm``: of all trainable weights together
+- ``loss``: of the probe in training mode; ``grad_norm``: of the weights of all layers together
 - ``input_mean``, ``input_rms``, ``input_max``: mean, root mean square and largest absolute value of what the first
   layer sees
 - ``input_offset``: the root mean square of the features' means, in units of the root mean square of their deviations
@@ -114,7 +114,7 @@ class LayerFacts:
     fan_in : int
         The number of inputs of a unit.
     n_weights : int
-        The number of trainable weights of the layer, biases included.
+        The number of its trainable weights of two dimensions or more.
     """
 
     name: str
@@ -139,8 +139,9 @@ class NetworkFacts:
         The name of the optimizer's class in lower case: ``"adam"``, ``"sgd"``.
     learning_rate : float or None
         The rate that training began with.
-    momentum, clipnorm : float or None
-        As the optimizer has them.
+    momentum : float or None
+    clipnorm : float or None
+        What bounds the gradient, its norm or its values.
     task : {"binary", "multiclass", "multilabel", "regression", None}
     normalization : bool
         Whether the network has a normalisation layer.
@@ -265,6 +266,12 @@ def _numbers(values: Any) -> np.ndarray:
     return np.array(values, dtype=object).astype(float)
 
 
+def clipping(config: Mapping[str, Any]) -> float | None:
+    """Return the bound on gradients in an optimizer's configuration, whichever of the three it is."""
+    bounds = (config.get(name) for name in ("clipnorm", "global_clipnorm", "clipvalue"))
+    return next((float(bound) for bound in bounds if bound is not None), None)
+
+
 def baseline_loss(loss: str, y: np.ndarray, weight: np.ndarray | None = None) -> float | None:
     """Return the loss of the best constant prediction, None where we know of no closed form.
 
@@ -288,8 +295,13 @@ def baseline_loss(loss: str, y: np.ndarray, weight: np.ndarray | None = None) ->
     if weight is not None and not weight.any():
         weight = None
     if loss == "sparse_categorical_crossentropy":
-        y, loss = np.eye(int(y.max()) + 1)[y[:, 0].astype(int)], "categorical_crossentropy"
+        if y.shape[1] != 1 or not (y >= 0).all():  # sequences, or rows that the loss ignores
+            return None
+        counts = np.bincount(y[:, 0].astype(int), weight)
+        return float(_entropy(counts / counts.sum()).sum())
     mean = np.average(y, axis=0, weights=weight)
+    if not np.isfinite(mean).all():
+        return None
     if loss == "categorical_crossentropy":
         return float(_entropy(mean).sum())
     if loss == "binary_crossentropy":

@@ -167,8 +167,12 @@ class Probe:
         inside = {id(inner) for layer in everything if isinstance(layer, _RECURRENT) for inner in _below(layer)}
         own = [layer for layer in everything if id(layer) not in inside]
         names = _names(model, renumber)
-        candidates = [_Site(names[id(layer)], layer, self._variables(layer), _unit_axis(layer)) for layer in own]
-        candidates = [site for site in candidates if any(len(v.shape) > 1 for v in site.variables)]
+        candidates, taken = [], set()
+        for layer in sorted(own, key=lambda layer: len(_below(layer))):  # a wrapper has the weights of what is inside
+            variables = [v for v in self._variables(layer) if id(v) not in taken]
+            taken |= {id(v) for v in variables}
+            if any(len(v.shape) > 1 for v in variables):
+                candidates.append(_Site(names[id(layer)], layer, variables, _unit_axis(layer)))
         self._sites = candidates
         self._activations = [layer for layer in own if _is_activation(layer)]
         self._order: list[_Site] = []
@@ -181,7 +185,9 @@ class Probe:
         self._kernels = [self._position[id(v)] for site in self._sites for v in site.variables if len(v.shape) > 1]
         owners = [i for i, site in enumerate(self._sites) for v in site.variables if len(v.shape) > 1]
         fans = [math.prod(model.trainable_variables[i].shape[:-1]) for i in self._kernels]
-        self._by_rows = _alike([_rows(site, [call.a for call in site.calls]).shape[0] for site in self._sites])
+        self._by_rows = _alike(
+            [_rows(site, [call.a for call in site.calls], "float32").shape[0] for site in self._sites]
+        )
         self._by_fan = _alike(fans)
         self._units = _places(self._by_rows, [layer.units for layer in self.layers])
         widths = [model.trainable_variables[i].shape[-1] for i in self._kernels]
@@ -243,17 +249,21 @@ class Probe:
             self._order.append(site)
         seen = len(site.calls)
         outputs = original(*args, **kwargs)
-        if len(site.calls) == seen and tf.is_tensor(outputs):  # no activation of its own has noted it
+        a = outputs[0] if isinstance(outputs, list | tuple) and outputs else outputs  # and the states
+        if len(site.calls) == seen and tf.is_tensor(a) and len(a.shape) > 1:  # no activation of its own has noted it
             recurrent = isinstance(site.layer, _RECURRENT)
             name = _activation_name(getattr(site.layer, "activation", None)) if recurrent else "linear"
-            site.calls.append(_Call(None, outputs, outputs, None if recurrent else tf.ones_like(outputs), name))
+            site.calls.append(_Call(None, a, a, None if recurrent else tf.ones_like(a), name))
         if len(site.calls) > seen and args and tf.is_tensor(args[0]):
             site.calls[-1].inputs = args[0]
         return outputs
 
-    def _function_call(self, site: _Site, tape: Any, original: Callable[..., Any], z: Any) -> Any:
-        a = original(z)
-        site.calls.append(_Call(None, z, a, _slope(original, z, tape), _activation_name(original)))
+    def _function_call(
+        self, site: _Site, tape: Any, original: Callable[..., Any], z: Any, *args: Any, **kw: Any
+    ) -> Any:
+        a = original(z, *args, **kw)
+        slope = _slope(lambda value: original(value, *args, **kw), z, tape)
+        site.calls.append(_Call(None, z, a, slope, _activation_name(original)))
         return a
 
     def _activation_call(
@@ -302,17 +312,19 @@ class Probe:
         values = [call.z for site in sites for call in site.calls]
         gradients = tape.gradient(loss, [*kernels, *values], unconnected_gradients="zero")
         errors = iter(gradients[len(kernels) :])
+        dtype = tf.float64 if loss.dtype == tf.float64 else tf.float32  # half precision cannot hold squares
         observed = Observed(
-            loss=loss,
-            inputs=self._inputs(loss.dtype),
-            wrong=self._wrong(outputs, y, loss.dtype),
-            a=[_rows(site, [call.a for call in site.calls]) for site in sites],
+            loss=tf.cast(loss, dtype),
+            inputs=self._inputs(dtype),
+            wrong=self._wrong(outputs, y, dtype),
+            a=[_rows(site, [call.a for call in site.calls], dtype) for site in sites],
             slope=[
-                _rows(site, [call.slope if known else tf.zeros_like(call.a) for call in site.calls])
+                _rows(site, [call.slope if known else tf.zeros_like(call.a) for call in site.calls], dtype)
                 for site, known in zip(sites, self._has_slope, strict=True)
             ],
-            error=[_rows(site, [next(errors) for _ in site.calls]) for site in sites],
-            gradients=[_table(tf.convert_to_tensor(g)) for g in gradients[: len(kernels)]],  # embeddings: sparse ones
+            error=[_rows(site, [next(errors) for _ in site.calls], dtype) for site in sites],
+            # Embeddings have sparse gradients.
+            gradients=[tf.cast(_table(tf.convert_to_tensor(g)), dtype) for g in gradients[: len(kernels)]],
         )
         for site in sites:
             site.calls = []
@@ -355,6 +367,7 @@ class Probe:
         loss = observed.loss
         sums: dict[str, Any] = {"loss": loss}
         dtype = loss.dtype
+        low, high = tf.cast(low, dtype), tf.cast(high, dtype)
         if self._sites:
             by_unit: dict[str, list[Any]] = {}
             for members in self._by_rows:
@@ -374,7 +387,7 @@ class Probe:
                     by_unit.setdefault(name, []).append(value)
             sums |= {name: tf.concat(values, axis=1) for name, values in by_unit.items()}
             by_kernel: dict[str, list[Any]] = {}
-            now, then = ([_tables(values[i]) for i in self._kernels] for values in (trainable, before))
+            now, then = ([tf.cast(_tables(of[i]), dtype) for i in self._kernels] for of in (trainable, before))
             for members in self._by_fan:
                 gradient, new, old = (_beside(tables, members) for tables in (observed.gradients, now, then))
                 for name, value in {
@@ -578,8 +591,9 @@ def _table(values: Any) -> Any:
     return tf.reshape(values, [-1, values.shape[-1]])
 
 
-def _rows(site: _Site, values: Sequence[Any]) -> Any:
+def _rows(site: _Site, values: Sequence[Any], dtype: Any) -> Any:
     """Return the values of all calls of a site as (n, u)."""
+    values = [tf.cast(value, dtype) for value in values]
     flat = [_table(v if site.axis == -1 else tf.experimental.numpy.moveaxis(v, site.axis, -1)) for v in values]
     return flat[0] if len(flat) == 1 else tf.concat(flat, axis=0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tuner.backend import keras
 from tuner.backend import tensorflow as tf
 from tuner.errors import DataError, HyperparameterError
 from tuner.health.diagnosis import judge
-from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss
+from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss, clipping
 from tuner.health.measures import PROBE_ROWS, Probe, measure_model
 from tuner.health.report import HealthReport
 
@@ -31,6 +32,8 @@ class HealthMonitor(keras.callbacks.Callback):
     y : array of shape (n, ...), or a list or dict of such
         Their targets.
     sample_weight : array of shape (n,), optional
+        As ``fit`` is given them; where it is given a ``class_weight``, the weights of the rows that follow from it. The
+        loss is judged beside that of a constant prediction under the same weights.
 
     Attributes
     ----------
@@ -56,10 +59,14 @@ class HealthMonitor(keras.callbacks.Callback):
             if value is not None and (other := _n_rows(value, name)) != n:
                 raise DataError(f"{name} has {other} rows, but X has {n}: give the same rows of both.")
         rows = seeds.probe_rows(0, n, PROBE_ROWS)
-        self._X, self._y = (tf.nest.map_structure(lambda v: np.asarray(v)[rows], part) for part in (X, y))
-        self._weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        self._all_y, self._n_rows = y, n
+
+        def of_probe(part: Any) -> Any:
+            return None if part is None else tf.nest.map_structure(lambda v: np.asarray(v)[rows], part)
+
+        self._X, self._y, self._weight = of_probe(X), of_probe(y), of_probe(sample_weight)
+        self._all_y, self._all_weights, self._n_rows = y, sample_weight, n
         self.measurements: Measurements | None = None
+        self._before: list[Any] = []
 
     @property
     def report(self) -> HealthReport:
@@ -70,25 +77,48 @@ class HealthMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Measure the network as it is."""
-        self._probe = Probe(self.model, self._X)
+        self._history: dict[str, list[float]] = {}
+        self._works = True
+        self.measurements = Measurements(NetworkFacts(()), history=self._history)
         states = [v for v in self.model.variables if v.name == "seed_generator_state"]
         self._masks = [(v, tf.constant([seeds.mask_seed(0, i, 0), 0], v.dtype)) for i, v in enumerate(states)]
-        self._history: dict[str, list[float]] = {}
-        self.measurements = Measurements(self._facts(), history=self._history)
-        self._keep()
-        self._measure(0)
+        with self._noting_errors():
+            self._probe = Probe(self.model, self._X)
+            self.measurements.facts = self._facts()
+            self._keep()
+            self._measure(0)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Let the copies of the weights go."""
+        self._before.clear()
+
+    @contextmanager
+    def _noting_errors(self) -> Iterator[None]:
+        """Measure as long as that works: what goes wrong is noted in the report, and does not end the training."""
+        try:
+            yield
+        except Exception as error:  # whatever a model raises that is called in a way it does not know
+            self._works = False
+            assert self.measurements is not None
+            note = f"the network cannot be measured: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            facts = self.measurements.facts
+            self.measurements.facts = replace(facts, notes=(*facts.notes, note))
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Keep the weights: this may be the last update of the epoch."""
-        self._keep()
+        """Keep the weights before what may be the last update of the epoch."""
+        steps = (self.params or {}).get("steps")
+        if self._works and (steps is None or batch >= steps - (getattr(self.model, "steps_per_execution", 1) or 1)):
+            self._keep()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Measure the network after an epoch."""
-        for name, value in (logs or {}).items():
-            series = self._history.setdefault(name, [])
-            series.append(float(value))
-        assert self.measurements is not None
-        self._measure(self.measurements.epochs[-1] + 1)
+        n_before = max(map(len, self._history.values()), default=0)
+        for name in dict.fromkeys((*self._history, *(logs or {}))):  # Keras may validate now and then only
+            series = self._history.setdefault(name, [float("nan")] * n_before)
+            series.append(float((logs or {}).get(name, "nan")))
+        if self._works:
+            with self._noting_errors():
+                self._measure(n_before + 1)
 
     def _keep(self) -> None:
         self._before = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
@@ -108,25 +138,30 @@ class HealthMonitor(keras.callbacks.Callback):
 
     def _facts(self) -> NetworkFacts:
         model = self.model
-        config = model.optimizer.get_config()
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # scaling the loss is no optimizer
+        config = optimizer.get_config()
         rate = config.get("learning_rate")
         loss = network.loss_name(model.loss) if isinstance(model.loss, str) or callable(model.loss) else "unknown"
-        y = np.asarray(self._all_y) if not isinstance(self._all_y, list | tuple | dict) else np.zeros((0, 1))
-        y = y.reshape(len(y), -1) if y.ndim == 1 else y
+        baseline = None
+        if self._all_y is not None and not isinstance(self._all_y, list | tuple | dict):
+            y, weights = np.asarray(self._all_y), self._all_weights
+            baseline = baseline_loss(loss, y[:, np.newaxis] if y.ndim == 1 else y, weights)
+            if baseline is not None and weights is not None:  # Keras divides by the number of rows
+                baseline *= float(np.mean(weights))
         steps = (self.params or {}).get("steps")  # batches of an epoch
         return NetworkFacts(
             layers=self._probe.layers,
             loss=loss,
-            optimizer=type(model.optimizer).__name__.lower(),
+            optimizer=type(optimizer).__name__.lower(),
             learning_rate=float(rate) if isinstance(rate, int | float) else None,
             momentum=config.get("momentum"),
-            clipnorm=config.get("clipnorm"),
+            clipnorm=clipping(config),
             task=_TASKS.get(loss),
             normalization=self._probe.normalization,
             residual=self._probe.residual,
             batch_size=-(-self._n_rows // steps) if steps else None,
             n_rows=self._n_rows,
-            baseline_loss=baseline_loss(loss, y, None),
+            baseline_loss=baseline,
             notes=self._probe.notes,
         )
 
@@ -151,8 +186,8 @@ def diagnose(
 ) -> HealthReport:
     """Train a compiled Keras model for a while and say what is wrong with it; the model is left as it was.
 
-    Weights, optimizer and metrics are put back when the training has ended, however it ended. So it works for models of
-    any class, also those that cannot be copied.
+    Weights and optimizer are put back when the training has ended, however it ended, and metrics are reset. So it works
+    for models of any class, also those that cannot be copied.
 
     Parameters
     ----------
@@ -224,6 +259,8 @@ def _put_back(model: keras.Model, X: Any) -> Iterator[None]:
 
 
 def _n_rows(part: Any, name: str) -> int:
+    if hasattr(part, "element_spec"):
+        raise DataError(f"{name} is a tf.data.Dataset: give arrays of some of its rows.")
     arrays = tf.nest.flatten(part)
     for array in arrays:
         if hasattr(array, "toarray"):
