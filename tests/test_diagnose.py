@@ -126,6 +126,47 @@ def test_data_that_cannot_be_used_are_an_error_that_says_why(model, diagnosed, d
     assert not diagnosed
 
 
+LABELS = np.arange(10) % 2
+BAD_TARGETS = {
+    "labels": ("sparse_categorical_crossentropy", 10 + LABELS, r"y of shape \(n\).*label value of 1[01].*\[0, 3\)"),
+    "columns": ("categorical_crossentropy", np.ones((10, 5)), r"X of shape \(n, 3\) and y of shape \(n, 5\).*target"),
+}
+
+
+@pytest.mark.parametrize(("loss", "targets", "message"), BAD_TARGETS.values(), ids=BAD_TARGETS)
+def test_targets_that_the_loss_does_not_take_are_one_line_that_says_what_was_given(loss, targets, message):
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, "softmax")])
+    network.compile("sgd", loss)
+    network.save("model.keras")
+    with pytest.raises(
+        DataError, match=f"model.keras cannot be trained on data.npz.*{message}.*classes from 0"
+    ) as caught:
+        run("model.keras", write_npz(X=X, y=targets), "--epochs", 1)
+    assert "\n" not in str(caught.value) and "{{" not in str(caught.value)
+
+
+@keras.saving.register_keras_serializable("tuner_tests")
+class Subclassed(keras.Model):
+    """A network whose own code calls the layers, and which does not say what shape its inputs have."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.last = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+
+def test_a_subclassed_model_is_diagnosed_on_what_it_was_built_for():
+    network = Subclassed()
+    network.compile("sgd", "mean_squared_error")
+    network(X)
+    network.save("model.keras")
+    assert "health score" in run("model.keras", write_npz(X=X / 30, y=Y / 10), "--epochs", 1).output
+    with pytest.raises(DataError, match=r"cannot be trained on data.npz, with X of shape \(n, 2\)"):
+        run("model.keras", write_npz(X=X[:, :2], y=Y), "--epochs", 1)
+
+
 def test_an_unknown_target_is_an_error_that_names_the_columns(model, diagnosed):
     with pytest.raises(DataError, match="no column 'z' for the target; it has a, b"):
         run("model.keras", write_csv("a,b\n1,2\n"), "--target", "z")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.errors import DataError, ModelFileError, SearchError
+from tuner.errors import DataError, ModelFileError, SearchError, TunerError
 
 if TYPE_CHECKING:
     from tuner.health.diagnosis import HealthReport
@@ -46,7 +47,7 @@ def diagnose_files(
     path = Path(model)
     if not path.is_file():
         raise ModelFileError(f"there is no model {path}. Name a file that Keras wrote: model.save('model.keras').")
-    from tuner.backend import keras
+    from tuner.backend import keras, tensorflow
 
     try:
         network = keras.saving.load_model(path)
@@ -57,16 +58,25 @@ def diagnose_files(
         ) from error
     if getattr(network, "optimizer", None) is None or not getattr(network, "compiled", True):
         raise ModelFileError(f"{path} holds a model without an optimizer: compile it before it is saved.")
-    expected = network.input_shape
+    expected = getattr(network, "input_shape", None)  # a subclassed model has none
     if isinstance(expected, (list, dict)):
         raise DataError(f"{path} has several inputs; a model of one input is expected.")
-    if len(expected) != X.ndim or any(n not in (None, m) for n, m in zip(expected[1:], X.shape[1:], strict=True)):
+    if expected is not None and not _fits(expected, X.shape):
         raise DataError(
             f"{path} takes inputs of shape {_shape(expected)}, and {data} has X of shape {_shape(X.shape)}."
         )
     from tuner.health import diagnose
 
-    return diagnose(network, X, y, epochs=epochs, batch_size=batch_size)
+    try:
+        return diagnose(network, X, y, epochs=epochs, batch_size=batch_size)
+    except TunerError:
+        raise
+    except (ValueError, TypeError, tensorflow.errors.OpError) as error:
+        raise DataError(
+            f"{path} cannot be trained on {data}, with X of shape {_shape(X.shape)} and y of shape {_shape(y.shape)}: "
+            f"{_cause(error)} Give the inputs that the model takes and the targets that its loss takes: classes from "
+            "0 on, or as many columns as the model has outputs."
+        ) from error
 
 
 def load_data(path: str | os.PathLike[str], target: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -141,6 +151,18 @@ def _from_csv(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray]:
         if table[name].isna().any():
             raise DataError(f"{path}: the column {name!r} has {int(table[name].isna().sum())} empty cells.")
     return table.drop(columns=target).to_numpy(dtype=float), table[target].to_numpy()
+
+
+def _fits(expected: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    """Whether arrays of a shape are what a model takes; the rows do not matter."""
+    return len(expected) == len(shape) and all(n in (None, m) for n, m in zip(expected[1:], shape[1:], strict=True))
+
+
+def _cause(error: Exception) -> str:
+    """Return the first line of an error, without the names of TensorFlow's operations and all the labels."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = re.sub(r"\{\{.*?\}\}|\[Op:.*|Label values: .*", "", lines[0]).strip()
+    return line if line.endswith(".") else f"{line}."
 
 
 def _shape(shape: tuple[Any, ...]) -> str:

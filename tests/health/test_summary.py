@@ -90,6 +90,20 @@ def test_the_most_frequent_remedy_is_told():
     assert narrower.remedy == "learning_rate=1e-05 to 0.0002: it helps"
 
 
+def test_remedies_whose_ranges_differ_count_as_one_and_show_the_median_range():
+    rates = [1e-2, 1e-4, 1.0]
+    trials = [({}, *sick(learning_rate=(rate / 100, rate / 10), clipnorm=1.0)) for rate in rates]
+    trials += [({}, *sick(batch_normalization="before"))] * 2
+    [condition] = summarize(trials).conditions
+    assert condition.remedy == "learning_rate=0.0001 to 0.001, clipnorm=1.0: it helps", "what three of five were given"
+
+
+def test_remedies_of_one_hyperparameter_show_its_most_frequent_value():
+    trials = [({}, *sick(activation=name)) for name in ("elu", "relu", "relu", "selu")]
+    trials += [({}, *sick(clipnorm=1.0))] * 3
+    assert summarize(trials).conditions[0].remedy == "activation=relu: it helps"
+
+
 def test_a_terminal_gets_four_lines_at_most_and_none_where_nothing_is_known():
     trials = [({"x": i}, *sick(f"condition_{i}", a=i)) for i in range(9)]
     assert len(summarize(trials).lines()) == 4

@@ -209,6 +209,44 @@ def test_the_artifacts_show_the_whole_report(make_tracker, client, experiment, r
             assert ElementTree.fromstring(downloaded(client, run, name)).tag.endswith("svg")
 
 
+def test_an_artifact_location_that_cannot_be_written_costs_the_artifacts_and_nothing_else(
+    uri, client, experiment, reports, tmp_path
+):
+    taken = tmp_path / "taken"
+    taken.write_text("a file where a folder is needed: no artifact can be written, not even by root")
+    tracker = MlflowTracker(uri, artifact_location=str(taken))
+    key = tracker.start(make_study(experiment=experiment))
+    trials = [make_trial(i, health=report) for i, report in enumerate(reports.values())]
+    with pytest.warns(TrackingWarning) as caught:
+        for trial in trials:
+            tracker.log_trial(trial)
+        tracker.finish(make_result(*trials))
+    assert sum("health artifacts of trials are not kept" in str(warning.message) for warning in caught) == 1
+    assert caught[0].filename == __file__
+    runs = children(client, key)
+    assert [run.info.status for run in runs] == ["FINISHED"] * 3
+    for run, trial in zip(runs, trials, strict=True):
+        assert run.data.params == {name: str(value) for name, value in trial.params.items()}
+        assert {name: run.data.metrics[name] for name in trial.metrics} == dict(trial.metrics)
+        assert run.data.tags["health.verdict"] == trial.health.verdict
+        assert any(name.startswith("health/grad_norm/") for name in run.data.metrics)
+
+
+def test_health_artifacts_that_were_refused_are_not_tried_again(make_tracker, client, experiment, reports, monkeypatch):
+    tried = []
+
+    def refuse(self, run_id, folder):
+        tried.append(run_id)
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifacts", refuse)
+    trials = [make_trial(i, health=reports["healthy"]) for i in range(3)]
+    with pytest.warns(TrackingWarning, match="health artifacts of trials are not kept.*read-only") as caught:
+        key = track(make_tracker(), experiment, *trials)
+    assert len(caught) == len(tried) == 1
+    assert client.get_run(key).info.status == "FINISHED" and len(children(client, key)) == 3
+
+
 @pytest.mark.parametrize(("layers", "epochs"), [(1, 0), (3, 500), (150, 3), (400, 200)])
 def test_a_long_training_of_a_deep_network_stays_small(layers, epochs):
     report = judge([make_measurements(layers=layers, epochs=epochs)])

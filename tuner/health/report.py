@@ -338,7 +338,7 @@ class HealthReport:
         limit = f"threshold {finding.threshold:.3g} ({finding.source})"
         yield from _wrapped(f"{finding.measure} {finding.value:.3g}, {limit}", inner)
         for remedy in finding.remedies:
-            edit = ", ".join(f"{name}={_worded(value)}" for name, value in remedy.edit.items())
+            edit = ", ".join(f"{name}={worded(value)}" for name, value in remedy.edit.items())
             yield from _wrapped(f"try {edit}: {remedy.reason}", inner)
         for other in self.findings:
             if other.consequence_of == finding.condition and other.condition not in shown:
@@ -411,7 +411,8 @@ def _tupled(edit: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in edit.items()}
 
 
-def _worded(value: Any) -> str:
+def worded(value: Any) -> str:
+    """Return the value of an edit in words; two numbers are a range."""
     return f"{value[0]:.2g} to {value[1]:.2g}" if isinstance(value, tuple) else str(value)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tuner.health.report import worded
+
 if TYPE_CHECKING:
     from tuner.health.diagnosis import Finding
 
@@ -186,21 +188,34 @@ def _words(condition: str) -> str:
     return condition.replace("_", " ")
 
 
-def _value(value: Any) -> str:
-    """Return the value of an edit in words; two numbers are a range."""
-    return f"{value[0]:.2g} to {value[1]:.2g}" if isinstance(value, tuple) else str(value)
-
-
 def _remedy(condition: str, trials: Sequence[Trial]) -> str:
-    """Return the remedy that most trials with a condition were given first; of equal ones the first."""
-    remedies = Counter(
-        f"{', '.join(f'{name}={_value(value)}' for name, value in remedy.edit.items())}: {remedy.reason}"
-        for _, _, findings, _ in trials
-        for finding in findings
-        if finding.condition == condition
-        for remedy in finding.remedies[:1]
-    )
-    return remedies.most_common(1)[0][0] if remedies else ""
+    """Return the remedy that most trials with a condition were given first; of equal ones the first.
+
+    Remedies are the same if they change the same hyperparameters for the same reason: their ranges differ from trial to
+    trial, as they are narrowed around each trial's own learning rate.
+    """
+    edits: dict[tuple[tuple[str, ...], str], list[Mapping[str, Any]]] = {}
+    for _, _, findings, _ in trials:
+        for finding in findings:
+            if finding.condition == condition:
+                for remedy in finding.remedies[:1]:
+                    edits.setdefault((tuple(remedy.edit), remedy.reason), []).append(remedy.edit)
+    if not edits:
+        return ""
+    (names, reason), most = max(edits.items(), key=lambda item: len(item[1]))
+    return f"{', '.join(f'{name}={_typical([edit[name] for edit in most])}' for name in names)}: {reason}"
+
+
+def _typical(values: Sequence[Any]) -> str:
+    """Return in words the median of ranges, and of anything else what is most frequent."""
+    if all(_is_range(value) for value in values):
+        low, high = np.median(np.array(values, dtype=float), axis=0)
+        return worded((low, high))
+    return Counter(map(worded, values)).most_common(1)[0][0]
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(limit, (int, float)) for limit in value)
 
 
 def _shared(sick: Sequence[Mapping[str, Any]], healthy: Sequence[Mapping[str, Any]]) -> tuple[Shared, ...]:

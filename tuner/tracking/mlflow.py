@@ -170,7 +170,9 @@ class _Session:
         self.uri = uri
         self.trials: queue.SimpleQueue[TrialRecord | None] = queue.SimpleQueue()
         self.failure: Exception | None = None
+        self.artifact_failure: Exception | None = None  # of a trial's health, of which no more are then tried
         self._warned = False
+        self._warned_of_artifacts = False
         self._exit = ExitStack()
         # A daemon: a store that hangs must not keep the interpreter from ending.
         self._writer = threading.Thread(target=self._write_trials, name="tuner-mlflow", daemon=True)
@@ -270,9 +272,14 @@ class _Session:
             metrics += [
                 Metric(_key(name), value, end, epoch) for name, epoch, value in health_series(trial.health, most)
             ]
-            self._log_health(run.info.run_id, trial.health)
         self._log(run.info.run_id, params=trial.params, metrics=metrics)
         self.client.set_terminated(run.info.run_id, TRIAL_STATUS[trial.state], end)
+        if trial.health is not None and self.artifact_failure is None:
+            # Last, and alone: artifacts are kept elsewhere than runs, often where not everyone may write.
+            try:
+                self._log_health(run.info.run_id, trial.health)
+            except Exception as error:
+                self.artifact_failure = error
 
     def _log(
         self,
@@ -323,8 +330,9 @@ class _Session:
             metrics = [Metric(_key(name), float(value), now, best.number) for name, value in best.metrics.items()]
         if result.health is not None:
             tags |= result.health.tags()
-            self.client.log_text(self.run_id, result.health.html(), "health_summary.html")
         self._log(self.run_id, metrics=metrics, tags=tags)
+        if result.health is not None and self.artifact_failure is None:
+            self.client.log_text(self.run_id, result.health.html(), "health_summary.html")
         self.client.log_text(self.run_id, result.trials.to_csv(index=False), "trials.csv")
         for name, figure in result.figures.items():
             self.client.log_figure(self.run_id, figure, f"{name}.png")
@@ -363,6 +371,12 @@ class _Session:
 
     def warn_of_failure(self) -> None:
         """Warn once, from the thread that trains: a warning in the writer's would pass the user's filters by."""
+        if self.artifact_failure is not None and not self._warned_of_artifacts:
+            self._warned_of_artifacts = True
+            _warn(
+                "The health artifacts of trials are not kept from here on, since MLflow could not write one: "
+                f"{_first_line(self.artifact_failure)} Parameters, metrics and tags are still tracked."
+            )
         if self.failure is not None and not self._warned:
             self._warned = True
             _warn(
