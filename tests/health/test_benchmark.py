@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import storage
-from benchmark import CONDITIONS, Config, judged, labels, remedies, retrained, stored_measurements
+from benchmark import CONDITIONS, HERE, Config, judged, labels, markdown, remedies, retrained, stored_measurements
 
 from tuner.health.diagnosis import judge
 from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, LayerFacts, Measurements, NetworkFacts
@@ -48,6 +48,10 @@ def test_conditions_are_told_from_measurements(condition, held_out):
 
 def test_healthy_networks_get_no_verdict(held_out):
     assert held_out[1] <= 0.05
+
+
+def test_the_readme_shows_what_is_reached():
+    assert markdown().strip() in (HERE.parent.parent / "README.md").read_text()
 
 
 def test_measurements_and_labels_are_those_of_the_networks():
