@@ -94,6 +94,25 @@ def test_a_resumed_study_knows_what_its_trials_were_sick_with(tmp_path):
     assert second.health_summary_.n_trials == 7
 
 
+def test_the_numbers_of_long_searches_are_kept_of_the_latest_trials_and_of_the_best(monkeypatch):
+    monkeypatch.setattr("tuner.search._TRIALS_WITH_NUMBERS", 2)
+    tracker = MemoryTracker()
+
+    def score(estimator, X, y):
+        return {3: 0.1, 4: 0.9, 5: 0.2, 6: 0.9, 7: 0.3, 8: 0.4}[estimator.units]
+
+    space = {"units": [3, 4, 5, 6, 7, 8]}
+    sampler = optuna.samplers.GridSampler(space, seed=0)
+    fitted = search(space=space, sampler=sampler, scoring=score, refit=True, tracking=tracker).fit(X, Y)
+    assert 0 < fitted.best_index_ < 4, "choose another seed"
+    with_numbers = [row for row, report in enumerate(fitted.health_) if report.measurements]
+    assert with_numbers == [fitted.best_index_, 4, 5]
+    assert all(trial.health.measurements for trial in tracker.trials)
+    for trial, report in zip(tracker.trials, fitted.health_, strict=True):
+        assert report.to_dict(numbers=False) == trial.health.to_dict(numbers=False)
+    assert fitted.health_summary_.n_trials == 6
+
+
 @pytest.mark.parametrize("off", [False, None])
 def test_it_can_be_switched_off_in_whatever_is_searched(off):
     pipeline = make_pipeline(StandardScaler(), network())

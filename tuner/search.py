@@ -14,7 +14,7 @@ import platform
 import subprocess
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -93,6 +93,8 @@ _MODEL = "tuner:model"  # the record that has the refitted model, and after how 
 _CV_SEED = "tuner:cv_seed"  # what seeds a splitter that nothing else seeds
 _EXPERIMENT = "tuner"
 _EXAMPLE_ROWS = 5
+# Of how many trials the numbers are kept: those of one take 0.1 to 0.4 MB, so that this many stay below 100 MB.
+_TRIALS_WITH_NUMBERS = 200
 _PACKAGES = ("scikit-learn", "optuna", "numpy", "keras", "tensorflow")
 
 
@@ -129,6 +131,30 @@ class _Plan:
     sampler_seed: int
     fingerprint: dict[str, Any]
     cv_seed: int | None
+
+
+class _Reports:
+    """The reports of a session with their numbers: of the latest trials, and of the one with the best score."""
+
+    def __init__(self) -> None:
+        self._latest: deque[tuple[int, HealthReport]] = deque(maxlen=_TRIALS_WITH_NUMBERS)
+        self._best: tuple[int, HealthReport] | None = None
+        self._best_score = -math.inf
+
+    def add(self, trial: FrozenTrial, report: HealthReport | None) -> None:
+        """Keep the report of the trial that has just finished."""
+        score = score_of(trial) if state_of(trial) == "complete" else None
+        best = score is not None and score > self._best_score  # of equal ones the first, as scikit-learn has it
+        if score is not None and best:
+            self._best, self._best_score = None, score
+        if report is not None:
+            self._latest.append((trial.number, report))
+            if best:
+                self._best = trial.number, report
+
+    def by_number(self) -> dict[int, HealthReport]:
+        """Return what is kept, by the numbers of the trials."""
+        return dict([*self._latest, *([self._best] if self._best else [])])
 
 
 class OptunaSearchCV(BaseSearchCV):
@@ -220,7 +246,9 @@ class OptunaSearchCV(BaseSearchCV):
     best_params_, best_score_, best_estimator_, refit_time_, scorer_, n_splits_, multimetric_
         As in scikit-learn.
     health_ : list of HealthReport or None
-        What the gradients of each row of ``cv_results_`` said. Those of earlier sessions come without the numbers.
+        What the gradients of each row of ``cv_results_`` said. The numbers come with the latest 200 trials of this
+        session and with the one that has its best score; the reports of older trials and of earlier sessions have
+        none, but the same findings and score. A `tracking` that takes numbers is given those of every trial.
     study_ : optuna.Study
     trials_ : list of optuna.trial.FrozenTrial
         The finished trials.
@@ -600,7 +628,6 @@ class OptunaSearchCV(BaseSearchCV):
         if token is not None:
             study.set_user_attr(_TRACKING, token)
         self.study_ = study
-        self._measured: dict[int, HealthReport] = {}
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         return tracker
 
@@ -618,6 +645,7 @@ class OptunaSearchCV(BaseSearchCV):
         deadline = math.inf if self.timeout is None else time.time() + self.timeout
         left = math.inf if self.n_trials is None else self.n_trials
         n_jobs = min(joblib.effective_n_jobs(self.n_jobs), ROUND_SIZE)
+        reports = _Reports()
         try:
             with evaluating(n_jobs, with_keras=bool(keras_steps(plan.job.estimator))) as evaluate_all:
                 while left > 0 and time.time() < deadline and not (rounds.exhausted or rounds.stopped):
@@ -625,12 +653,18 @@ class OptunaSearchCV(BaseSearchCV):
                     left -= len(asked)
                     common = replace(plan.job, deadline=deadline, choices=rounds.choices)
                     jobs = [replace(common, estimator=one.estimator, judge=one.judge) for one in asked]
-                    self._run_round(rounds, asked, evaluate_all(jobs), plan, tracker)
+                    self._run_round(rounds, asked, evaluate_all(jobs), plan, tracker, reports)
         finally:
-            self._collect(plan.space)
+            self._collect(plan.space, reports.by_number())
 
     def _run_round(
-        self, rounds: Rounds, asked: Sequence[Asked], outcomes: Outcomes, plan: _Plan, tracker: Tracker
+        self,
+        rounds: Rounds,
+        asked: Sequence[Asked],
+        outcomes: Outcomes,
+        plan: _Plan,
+        tracker: Tracker,
+        reports: _Reports,
     ) -> None:
         """Tell the trials of a round in the order of their numbers; those that did not run are told so."""
         told, why = 0, ""
@@ -642,8 +676,7 @@ class OptunaSearchCV(BaseSearchCV):
                         break
                     trial = rounds.tell(one, outcome, plan.job.metric)
                     told += 1
-                    if outcome.health is not None:
-                        self._measured[trial.number] = outcome.health
+                    reports.add(trial, outcome.health)
                     tracker.log_trial(trial_record(trial, one.estimator, one.params, outcome.series, outcome.health))
                     self._check_outcome(outcome)
                     if self.verbose:
@@ -669,8 +702,8 @@ class OptunaSearchCV(BaseSearchCV):
 
     # Results ----------------------------------------------------------------------------------------------------------
 
-    def _collect(self, space: Space) -> None:
-        """Set ``cv_results_`` from all finished trials of the study."""
+    def _collect(self, space: Space, reports: Mapping[int, HealthReport]) -> None:
+        """Set ``cv_results_`` from all finished trials of the study, and ``health_`` with what numbers were kept."""
         trials = finished_trials(self.study_)
         if not trials:
             return
@@ -685,7 +718,7 @@ class OptunaSearchCV(BaseSearchCV):
             error_score=math.nan if self.error_score == "raise" else float(self.error_score),
             train=self.return_train_score,
         )
-        self.health_ = [self._measured.get(trial.number) or health_of(trial) for trial in trials]
+        self.health_ = [reports.get(trial.number) or health_of(trial) for trial in trials]
 
     def _choose(self, plan: _Plan) -> None:
         """Set ``best_index_``, ``best_params_`` and ``best_score_``."""
