@@ -8,7 +8,7 @@ is one that the network has. No label reads a gradient, an activation or a weigh
 ``--summary`` counts what is there; ``--relabel`` applies changed definitions to the stored skills. What has been
 trained is kept in raw.jsonl, and not trained again. ``--measure`` trains the networks themselves once more (20 minutes)
 and writes what is measured of them to measurements.npz; ``--judge`` says how well the diagnosis tells their conditions
-from that; ``--remedies`` tries what the reports propose and writes remedies.json, and ``--markdown`` prints a table of
+from that (what is stored was measured on probes of 64 rows, before they had 48); ``--remedies`` tries what the reports propose and writes remedies.json, and ``--markdown`` prints a table of
 both for the README.
 
 How the diagnosis is scored
