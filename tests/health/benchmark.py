@@ -7,9 +7,9 @@ is one that the network has. No label reads a gradient, an activation or a weigh
 ``python tests/health/benchmark.py --labels`` trains all networks (40 minutes on one core) and writes labels.json;
 ``--summary`` counts what is there; ``--relabel`` applies changed definitions to the stored skills. What has been
 trained is kept in raw.jsonl, and not trained again. ``--measure`` trains the networks themselves once more (20 minutes)
-and writes what is measured of them to measurements.npz; ``--judge`` says how well the diagnosis tells their conditions
-from that (what is stored was measured on probes of 64 rows, before they had 48); ``--remedies`` tries what the reports propose and writes remedies.json, and ``--markdown`` prints a table of
-both for the README.
+and writes what is measured of them to measurements.npz (what is stored was measured on probes of 64 rows, before they
+had 48); ``--judge`` says how well the diagnosis tells their conditions from that; ``--remedies`` tries what the reports
+propose and writes remedies.json, and ``--markdown`` prints a table of both for the README.
 
 How the diagnosis is scored
 ---------------------------
