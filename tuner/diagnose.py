@@ -159,8 +159,10 @@ def _fits(expected: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    """Return the first line of an error, without the names of TensorFlow's operations and all the labels."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    """Return an error in one line, without the names of TensorFlow's operations and all the labels."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if lines[0].startswith("Graph execution error"):  # what went wrong comes after where it did
+        lines = [line for line in lines[2:] if not line.startswith((" ", "\t", "<"))] or lines
     line = re.sub(r"\{\{.*?\}\}|\[Op:.*|Label values: .*", "", lines[0]).strip()
     return line if line.endswith(".") else f"{line}."
 
