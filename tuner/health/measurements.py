@@ -27,7 +27,8 @@ For each layer (`LAYER_MEASURES`)
   bins of the absolute mean of a scaled to [-1, 1], weighted by their counts; for an even number of bins that is the
   mean absolute scaled value. 0.5 for uniformly spread values, 1 for a saturated layer
 - ``saturated_units``: the share of units that are saturated on `SATURATED_ROWS` of the probe
-- ``dead_units``: the share of units whose slope is 0 on the whole probe: no gradient reaches their weights
+- ``dead_units``: the share of units whose slope is below 1e-6 on the whole probe: no gradient that float32 would notice
+  reaches their weights
 - ``slope``: the root mean square of σ'(z)
 - ``local_slope``: the root mean square of w·σ'(z), by which an error shrinks on its way through one connection
   (Nielsen, chapter 5: with a sigmoid's slope of at most 0.25, |w| < 4 shrinks it)

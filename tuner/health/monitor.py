@@ -100,7 +100,8 @@ class HealthMonitor(keras.callbacks.Callback):
         except Exception as error:  # whatever a model raises that is called in a way it does not know
             self._works = False
             assert self.measurements is not None
-            note = f"the network cannot be measured: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            line = next(iter(str(error).strip().splitlines()), "")
+            note = f"the network cannot be measured: {type(error).__name__}: {line}"
             facts = self.measurements.facts
             self.measurements.facts = replace(facts, notes=(*facts.notes, note))
 
