@@ -13,7 +13,7 @@ import numpy as np
 from tuner.errors import DataError, ModelFileError, SearchError, TunerError
 
 if TYPE_CHECKING:
-    from tuner.health.diagnosis import HealthReport
+    from tuner.health.report import HealthReport
 
 _PAIRS = (("X", "y"), ("x_train", "y_train"), ("X_train", "y_train"))
 

@@ -68,6 +68,11 @@ class TrackingError(TunerError, ConnectionError):
     """A tracking store cannot be reached or written."""
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return what an error is: its class and the first line of what it says."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest of the known names, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)

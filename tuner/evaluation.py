@@ -45,8 +45,8 @@ from tuner.spaces import describe
 
 if TYPE_CHECKING:
     from tuner.engine.base import History, Predict, TrainedLane
-    from tuner.health.diagnosis import HealthReport
     from tuner.health.measurements import Measurements
+    from tuner.health.report import HealthReport
     from tuner.tracking.base import State
 
 #: After how many epochs a trial may still be pruned for its gradients. What is fatal shows at once, and a network that

@@ -506,10 +506,14 @@ def outputs(model: keras.Model, X: Any) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def mask_states(model: keras.Model) -> list[Any]:
+    """Return the variables that random masks (dropout, noise) are drawn from, in the order of their seeds."""
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+
+
 def reset_masks(model: keras.Model, seed: int, epoch: int) -> None:
     """Let the random masks of an epoch (dropout, noise) follow from `seed`; the step counts within the epoch."""
-    states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
-    for layer, state in enumerate(states):
+    for layer, state in enumerate(mask_states(model)):
         state.assign([seeds.mask_seed(seed, layer, epoch), 0])
 
 

@@ -16,7 +16,7 @@ from tuner.spaces import Params, describe
 from tuner.tracking.base import TrialRecord
 
 if TYPE_CHECKING:
-    from tuner.health.diagnosis import HealthReport
+    from tuner.health.report import HealthReport
 
 _RANK_OF_STATE = {"complete": 0, "pruned": 1, "failed": 2}
 _NOT_HYPERPARAMETERS = {"steps", "memory", "verbose", "transformers", "transform_input"}
@@ -128,7 +128,7 @@ def health_of(trial: FrozenTrial) -> HealthReport | None:
     stored = trial.user_attrs.get("health")
     if stored is None:
         return None
-    from tuner.health.diagnosis import HealthReport
+    from tuner.health.report import HealthReport
 
     return HealthReport.from_dict(stored)
 

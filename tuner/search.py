@@ -74,7 +74,7 @@ from tuner.tracking.autolog import autologging_off
 from tuner.tracking.base import NullTracker, StudyRecord, StudyResult, Tracker
 
 if TYPE_CHECKING:
-    from tuner.health.diagnosis import HealthReport
+    from tuner.health.report import HealthReport
 
 __all__ = [
     "ROUND_SIZE",

@@ -11,6 +11,7 @@ import numpy as np
 from tuner import network, seeds
 from tuner.engine.base import History, Lane, Part
 from tuner.engine.compilation import learning_rates, optimizer_config
+from tuner.errors import in_one_line
 from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss, clipping
 from tuner.health.measures import PROBE_ROWS, Probe
 
@@ -72,7 +73,7 @@ _said: set[str] = set()
 
 def warn_unmeasured(error: Exception) -> None:
     """Say once that a network's health cannot be measured: that is no reason not to train it."""
-    cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    cause = in_one_line(error)
     if cause not in _said:
         _said.add(cause)
         warnings.warn(

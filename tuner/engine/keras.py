@@ -21,7 +21,7 @@ from tuner.engine.base import Crew, EarlyStopper, Engine, Lane, OnEpoch, Part, T
 from tuner.engine.compilation import compile_model, make_loss, make_metric, set_optimizer_values
 from tuner.engine.health import measurements_of, probe_of, warn_unmeasured
 from tuner.health.measurements import Measurements
-from tuner.health.measures import Probe, measure_model
+from tuner.health.measures import Probe, measure_model, probe_masks, weights_of
 
 
 class KerasEngine(Engine):
@@ -88,9 +88,8 @@ class KerasCrew(Crew):
         row = np.zeros((1, *lane.train.X.shape[1:]), self.hyperparameters["dtype"])
         self._probe = Probe(self.model, row, renumber=True)
         self._probe_rows = network.as_dense(rows.features()), rows.y, rows.sample_weight
-        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
-        self._masks = [(v, tf.constant([seeds.mask_seed(lane.seed, i, 0), 0], v.dtype)) for i, v in enumerate(states)]
-        self._before = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
+        self._masks = probe_masks(self.model, lane.seed)
+        self._before = weights_of(self.model)
         health = measurements_of(lane, self._probe, self.history)
         self.health = [health]
         if self.epoch not in health.epochs:
@@ -147,7 +146,7 @@ class KerasCrew(Crew):
             self.callbacks.on_train_batch_begin(step)
             # The epoch's last update is measured, and callbacks may make any the last one.
             if self.health[0] is not None and (step == self.lane.steps - 1 or self.hyperparameters["callbacks"]):
-                self._before = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
+                self._before = weights_of(self.model)
             logs = self.model.train_on_batch(
                 network.as_dense(part.features(rows)), part.y[rows], weights, return_dict=True
             )

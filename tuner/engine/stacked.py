@@ -25,7 +25,7 @@ from tuner.engine.compilation import compile_model, learning_rates, optimizer_co
 from tuner.engine.health import measurements_of, probe_of
 from tuner.engine.keras import KerasCrew
 from tuner.engine.program import Arguments, Program, Shape, discard, measured_rows, program_for, roomy, structure_of
-from tuner.errors import HyperparameterError, TunerError
+from tuner.errors import HyperparameterError, TunerError, in_one_line
 from tuner.hyperparameters import widths
 
 #: Bytes of data and variables that the lanes of one program may hold.
@@ -89,7 +89,7 @@ class StackedEngine(Engine):
         except TunerError:  # plain Keras could not build it either
             raise
         except Exception as error:  # whatever tracing a network raises that was not written for it
-            cause = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            cause = in_one_line(error)
             if self.strict:
                 raise HyperparameterError(
                     f"engine='stacked' cannot train this network ({cause}): use engine='auto' or 'keras'."

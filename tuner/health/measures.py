@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from tuner import network, seeds
 from tuner.backend import keras
 from tuner.backend import tensorflow as tf
 from tuner.health.measurements import LAYER_MEASURES, SATURATED_ROWS, SATURATION_MARGIN, LayerFacts
@@ -525,6 +526,17 @@ def call_in_training(model: keras.Model, X: Any) -> Any:
     return model(X, training=True) if model._call_has_training_arg else model(X)
 
 
+def weights_of(model: keras.Model) -> list[Any]:
+    """Return the present values of the trainable variables; they stay as they are when the variables change."""
+    return [tf.convert_to_tensor(v.value) for v in model.trainable_variables]
+
+
+def probe_masks(model: keras.Model, seed: int) -> list[tuple[Any, Any]]:
+    """Return the variables that random masks are drawn from, with the values that they have for the probe."""
+    states = enumerate(network.mask_states(model))
+    return [(state, tf.constant([seeds.mask_seed(seed, i, 0), 0], state.dtype)) for i, state in states]
+
+
 def measure_model(
     probe: Probe,
     X: Any,
@@ -552,7 +564,7 @@ def measure_model(
         The states that random layers are to draw from, in place of their own.
     """
     model = probe.model
-    trainable = [tf.convert_to_tensor(v.value) for v in model.trainable_variables]
+    trainable = weights_of(model)
     given = [*zip(model.trainable_variables, trainable, strict=True), *masks]
 
     def forward() -> tuple[Any, Any]:

@@ -12,10 +12,10 @@ import numpy as np
 from tuner import network, seeds
 from tuner.backend import keras
 from tuner.backend import tensorflow as tf
-from tuner.errors import DataError, HyperparameterError
+from tuner.errors import DataError, HyperparameterError, in_one_line
 from tuner.health.diagnosis import judge
 from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss, clipping
-from tuner.health.measures import PROBE_ROWS, Probe, measure_model
+from tuner.health.measures import PROBE_ROWS, Probe, measure_model, probe_masks, weights_of
 from tuner.health.report import HealthReport
 
 
@@ -80,8 +80,7 @@ class HealthMonitor(keras.callbacks.Callback):
         self._history: dict[str, list[float]] = {}
         self._works = True
         self.measurements = Measurements(NetworkFacts(()), history=self._history)
-        states = [v for v in self.model.variables if v.name == "seed_generator_state"]
-        self._masks = [(v, tf.constant([seeds.mask_seed(0, i, 0), 0], v.dtype)) for i, v in enumerate(states)]
+        self._masks = probe_masks(self.model, seed=0)
         with self._noting_errors():
             self._probe = Probe(self.model, self._X)
             self.measurements.facts = self._facts()
@@ -100,8 +99,7 @@ class HealthMonitor(keras.callbacks.Callback):
         except Exception as error:  # whatever a model raises that is called in a way it does not know
             self._works = False
             assert self.measurements is not None
-            line = next(iter(str(error).strip().splitlines()), "")
-            note = f"the network cannot be measured: {type(error).__name__}: {line}"
+            note = f"the network cannot be measured: {in_one_line(error)}"
             facts = self.measurements.facts
             self.measurements.facts = replace(facts, notes=(*facts.notes, note))
 
@@ -122,7 +120,7 @@ class HealthMonitor(keras.callbacks.Callback):
                 self._measure(n_before + 1)
 
     def _keep(self) -> None:
-        self._before = [tf.convert_to_tensor(v.value) for v in self.model.trainable_variables]
+        self._before = weights_of(self.model)
 
     def _measure(self, epoch: int) -> None:
         assert self.measurements is not None

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from tuner.health.diagnosis import HealthReport
+    from tuner.health.report import HealthReport
 
 # Viridis (van der Walt & Smith 2015) at equal distances: even to the eye, for any colour vision, and in grey.
 _VIRIDIS = "440154 482475 414487 355f8d 2a788e 21918c 22a884 44bf70 7ad151 bddf26 fde725"

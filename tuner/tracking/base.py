@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-    from tuner.health.diagnosis import HealthReport
+    from tuner.health.report import HealthReport
     from tuner.health.summary import HealthSummary
 
 State = Literal["complete", "pruned", "failed"]

@@ -37,7 +37,7 @@ from tuner.errors import TrackingError
 from tuner.tracking.base import StudyRecord, StudyResult, Tracker, TrackingWarning, TrialRecord
 
 if TYPE_CHECKING:
-    from tuner.health.diagnosis import HealthReport
+    from tuner.health.report import HealthReport
 
 # What one request may hold: mlflow/utils/validation.py, also https://mlflow.org/docs/latest/rest-api.html (Log Batch).
 METRICS_PER_BATCH = 1_000
