@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import metadata
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ from urllib.parse import urlsplit
 import mlflow
 import sqlalchemy
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -40,9 +42,9 @@ if TYPE_CHECKING:
     from tuner.health.report import HealthReport
 
 # What one request may hold: mlflow/utils/validation.py, also https://mlflow.org/docs/latest/rest-api.html (Log Batch).
-METRICS_PER_BATCH = 1_000
-PARAMS_PER_BATCH = 100
-BYTES_PER_BATCH = 900_000  # a server refuses 1,000,000; the rest is for the envelope
+METRICS_PER_BATCH = 800  # of 1,000 entities, to which params and tags of the same request count
+PARAMS_PER_BATCH = 100  # and as many tags
+BYTES_PER_BATCH = 300_000  # for each of the three: a server refuses 1,000,000; the rest is for the envelope
 KEY_LENGTH = 250
 PARAM_LENGTH = 6_000
 TAG_LENGTH = 8_000
@@ -277,7 +279,7 @@ class _Session:
         if trial.health is not None and self.artifact_failure is None:
             # Last, and alone: artifacts are kept elsewhere than runs, often where not everyone may write.
             try:
-                self._log_health(run.info.run_id, trial.health)
+                self._log_health(run, trial.health)
             except Exception as error:
                 self.artifact_failure = error
 
@@ -291,21 +293,19 @@ class _Session:
         """Write in as few requests as the store's limits allow."""
         params_ = [Param(_key(name), _text(value, PARAM_LENGTH)) for name, value in (params or {}).items()]
         tags_ = [RunTag(_key(name), _text(value, TAG_LENGTH)) for name, value in (tags or {}).items()]
-        for batch in _batches(params_, PARAMS_PER_BATCH):
-            self.client.log_batch(run_id, params=batch)
-        for batch in _batches(metrics, METRICS_PER_BATCH):
-            self.client.log_batch(run_id, metrics=batch)
-        for batch in _batches(tags_, PARAMS_PER_BATCH):
-            self.client.log_batch(run_id, tags=batch)
+        batches = (_batches(metrics, METRICS_PER_BATCH), *(_batches(e, PARAMS_PER_BATCH) for e in (params_, tags_)))
+        for some_metrics, some_params, some_tags in zip_longest(*batches, fillvalue=()):
+            self.client.log_batch(run_id, some_metrics, some_params, some_tags)
 
-    def _log_health(self, run_id: str, report: HealthReport) -> None:
+    def _log_health(self, run: mlflow.entities.Run, report: HealthReport) -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             folder.joinpath("health.json").write_text(health_json(report), encoding="utf-8")
             folder.joinpath("health.txt").write_text(f"{report}\n", encoding="utf-8")
             report.heat_map().save(folder / "health_map.svg")
             report.depth_profile().save(folder / "health_profile.svg")
-            self.client.log_artifacts(run_id, name)
+            # The client would first read the whole run again, to learn where its artifacts are.
+            get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri).log_artifacts(name)
 
     def finish(self, result: StudyResult) -> None:
         self.trials.put(None)
@@ -586,7 +586,7 @@ def _batches(entities: Sequence[Any], count: int) -> Iterator[list[Any]]:
     batch: list[Any] = []
     size = 0
     for entity in entities:
-        bytes_ = len(json.dumps(dict(entity)))
+        bytes_ = len(json.dumps(vars(entity)))
         if batch and (len(batch) == count or size + bytes_ > BYTES_PER_BATCH):
             yield batch
             batch, size = [], 0
