@@ -225,13 +225,15 @@ class Crew(ABC):
         The histories of the lanes so far.
     active : list of bool
         Whether each lane is still in training.
-    health : list of Measurements or None
-        What was measured of the lanes so far; None for a lane whose hyperparameter ``health`` is False.
     """
 
     histories: list[History]
     active: list[bool]
-    health: Sequence[Measurements | None]
+
+    @property
+    @abstractmethod
+    def health(self) -> Sequence[Measurements | None]:
+        """What was measured of the lanes so far; None for a lane whose hyperparameter ``health`` is False."""
 
     @abstractmethod
     def train_epoch(self) -> None:
@@ -297,13 +299,28 @@ class Engine(ABC):
                     crew.train_epoch()
             if on_epoch is not None:
                 histories = [place[i][0].histories[place[i][1]] for i in range(len(lanes))]
-                health = [place[i][0].health[place[i][1]] for i in range(len(lanes))]
-                for i in on_epoch(epoch, histories, predict, health):
+                for i in on_epoch(epoch, histories, predict, _Health([place[i] for i in range(len(lanes))])):
                     crew, j = place[i]
                     crew.stop(j)
             epoch += 1
         results = {i: lane for indices, crew in crews for i, lane in zip(indices, crew.results(), strict=True)}
         return [results[i] for i in range(len(lanes))]
+
+
+class _Health(Sequence[Any]):
+    """What was measured of the lanes of several crews, which a crew works out when it is looked at."""
+
+    def __init__(self, places: Sequence[tuple[Crew, int]]):
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return _Health(self._places[i])
+        crew, j = self._places[i]
+        return crew.health[j]
 
 
 def record(history: History, logs: Mapping[str, float]) -> None:

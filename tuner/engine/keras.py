@@ -58,7 +58,7 @@ class KerasCrew(Crew):
                 compile_model(self.model, hyperparameters, lane.task, lane.output, lane.steps)
                 if lane.state and lane.state.optimizer_values is not None:
                     set_optimizer_values(self.model, lane.state.optimizer_values)
-            self.health: list[Measurements | None] = [None]
+            self._health: list[Measurements | None] = [None]
             if hyperparameters["health"]:
                 self._measure(self._begin_measuring)
         self.stopper = EarlyStopper(hyperparameters["n_iter_no_change"], hyperparameters["tol"])
@@ -73,12 +73,17 @@ class KerasCrew(Crew):
         self.model.stop_training = False
         self.callbacks.on_train_begin()
 
+    @property
+    def health(self) -> Sequence[Measurements | None]:
+        """What was measured of the lane so far."""
+        return self._health
+
     def _measure(self, step: Callable[[], None]) -> None:
         """Take a step of measuring; where it fails, the lane is trained all the same."""
         try:
             step()
         except Exception as error:  # whatever a layer raises that is called in a way it does not know
-            self.health = [None]
+            self._health = [None]
             warn_unmeasured(error)
 
     def _begin_measuring(self) -> None:
@@ -91,13 +96,13 @@ class KerasCrew(Crew):
         self._masks = probe_masks(self.model, lane.seed)
         self._before = weights_of(self.model)
         health = measurements_of(lane, self._probe, self.history)
-        self.health = [health]
+        self._health = [health]
         if self.epoch not in health.epochs:
             self._look()
 
     def _look(self) -> None:
         """Measure health as it is."""
-        [health] = self.health
+        [health] = self._health
         assert health is not None
         X, y, weight = self._probe_rows
         loss = make_loss(self.lane.output.loss, self.hyperparameters["dtype"])
@@ -127,7 +132,7 @@ class KerasCrew(Crew):
         record(self.history, logs)
         self.callbacks.on_epoch_end(epoch, dict(logs))
         self.epoch += 1
-        if self.health[0] is not None:
+        if self._health[0] is not None:
             with network.precision(self.hyperparameters["dtype"]):
                 self._measure(self._look)
         self.non_finite = not (math.isfinite(logs["loss"]) and math.isfinite(logs.get("val_loss", 0.0)))
@@ -145,7 +150,7 @@ class KerasCrew(Crew):
             weights = None if part.sample_weight is None else part.sample_weight[rows]
             self.callbacks.on_train_batch_begin(step)
             # The epoch's last update is measured, and callbacks may make any the last one.
-            if self.health[0] is not None and (step == self.lane.steps - 1 or self.hyperparameters["callbacks"]):
+            if self._health[0] is not None and (step == self.lane.steps - 1 or self.hyperparameters["callbacks"]):
                 self._before = weights_of(self.model)
             logs = self.model.train_on_batch(
                 network.as_dense(part.features(rows)), part.y[rows], weights, return_dict=True
@@ -203,4 +208,4 @@ class KerasCrew(Crew):
     def results(self) -> list[TrainedLane]:
         """Return the trained lane."""
         model = self.model
-        return [TrainedLane(lambda: model, self.history, self.epoch, self.non_finite, health=self.health[0])]
+        return [TrainedLane(lambda: model, self.history, self.epoch, self.non_finite, health=self._health[0])]

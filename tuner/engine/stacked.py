@@ -26,6 +26,7 @@ from tuner.engine.health import measurements_of, probe_of
 from tuner.engine.keras import KerasCrew
 from tuner.engine.program import Arguments, Program, Shape, discard, measured_rows, program_for, roomy, structure_of
 from tuner.errors import HyperparameterError, TunerError, in_one_line
+from tuner.health.measurements import Measurements
 from tuner.hyperparameters import widths
 
 #: Bytes of data and variables that the lanes of one program may hold.
@@ -38,6 +39,10 @@ CACHE_BUDGET = 2**23
 #: Updates from which on XLA is worth its half second: it saves about 0.1 ms on each update of a small network, and a
 #: fit is seldom the only one of its structure.
 COMPILED_FROM = 500
+
+#: Epochs after which the measures of health are made of what was observed in them: until then an epoch of a large
+#: network holds 0.1 MB.
+OBSERVED_AT_MOST = 32
 
 #: How many trials of a search are taken to have one structure.
 RECURRENCES = 5
@@ -179,10 +184,11 @@ class StackedCrew(Crew):
         self._optimizers = [_OptimizerState.of(lane, program) for lane in lanes]
         self.variables = self._first_variables()
         self.best: list[Any] | None = None
-        self.health = [
+        self._health = [
             None if program.probe is None else measurements_of(lane, program.probe, history)
             for lane, history in zip(lanes, self.histories, strict=True)
         ]
+        self._observed: list[tuple[dict[int, int], Mapping[str, np.ndarray]]] = []  # of which no measures are made yet
         self.arguments = self._arguments(tables)
         try:
             program.make(self.variables, self.arguments)
@@ -194,23 +200,40 @@ class StackedCrew(Crew):
     def _measure_start(self) -> None:
         """Measure health before the first epoch, but for lanes whose last epoch has been measured."""
         waiting = [
-            i for i, health in enumerate(self.health) if health is not None and self.epochs[i] not in health.epochs
+            i for i, health in enumerate(self._health) if health is not None and self.epochs[i] not in health.epochs
         ]
         if waiting:
             _, _, health = self.program.epoch(self.variables, self.program.idle(self.arguments))
             self._note(waiting, health)
 
     def _note(self, indices: Sequence[int], sums: Mapping[str, np.ndarray]) -> None:
-        """Keep what was measured of the health of some lanes."""
-        if self.program.probe is None:
+        """Keep what was observed of the health of some lanes."""
+        if self.program.probe is not None:
+            self._observed.append(({i: self.epochs[i] for i in indices}, sums))
+        if len(self._observed) == OBSERVED_AT_MOST:
+            self._make_measures()
+
+    def _make_measures(self) -> None:
+        """Make the measures of the epochs that were observed, all at once: a call costs more than its numbers."""
+        observed, self._observed = self._observed, []
+        if not observed:
             return
-        own = [health.facts.layers for health in self.health if health is not None]
+        assert self.program.probe is not None
+        own = [health.facts.layers for health in self._health if health is not None]
         own += [own[0]] * (self.width - len(own))
-        measured = self.program.probe.finish(sums, own)
-        for i in indices:
-            health = self.health[i]
-            assert health is not None
-            health.add(self.epochs[i], *measured[i])
+        sums = {name: np.concatenate([epoch[name] for _, epoch in observed]) for name in observed[0][1]}
+        measured = self.program.probe.finish(sums, own * len(observed))
+        for n, (epochs, _) in enumerate(observed):
+            for i, epoch in epochs.items():
+                health = self._health[i]
+                assert health is not None
+                health.add(epoch, *measured[n * self.width + i])
+
+    @property
+    def health(self) -> Sequence[Measurements | None]:
+        """What was measured of the lanes so far."""
+        self._make_measures()
+        return self._health
 
     # -- training --------------------------------------------------------------------------------------------------
 
@@ -324,7 +347,7 @@ class StackedCrew(Crew):
         masks = [np.array([seeds.mask_seed(lane.seed, i, 0) for i in range(n)], np.int32) for lane in self.lanes]
         part = self._part(parts, tables, self.program.shape.probe)
         assert self.program.probe is not None
-        bounds = [self.program.probe.bounds(health.facts.layers) for health in self.health if health is not None]
+        bounds = [self.program.probe.bounds(health.facts.layers) for health in self._health if health is not None]
         low, high = (
             self._stack([np.asarray(own, self.program.dtype) for own in side]) for side in zip(*bounds, strict=True)
         )
@@ -384,6 +407,7 @@ class StackedCrew(Crew):
             return [np.asarray(v)[i].copy() for v in stacked]
 
         results = []
+        self._make_measures()
         for i, lane in enumerate(self.lanes):
             trainable, state = self._kept(i)
             values = of_lane(i, trainable), of_lane(i, state), of_lane(i, self.variables[2])
@@ -406,7 +430,7 @@ class StackedCrew(Crew):
                 epoch=self.epochs[i],
                 non_finite=self.non_finite[i] or not finite,
                 forward=partial(self.program.outputs, trainable, state, i),
-                health=self.health[i],
+                health=self._health[i],
             )
             if lane.state is not None:
                 trained.model  # noqa: B018 - the model is trained on in place

@@ -450,6 +450,25 @@ class EngineTestCase:
         assert measured.health is not None and not_measured.health is None
         self.assert_same(measured, not_measured)
 
+    def test_health_is_the_same_whenever_it_is_looked_at(self, engine: Engine) -> None:
+        """After every epoch or only at the end, also of lanes that end or are stopped before the others."""
+        lanes = [self.lane(fold, epochs=epochs) for fold, epochs in enumerate((40, 40, 3))]
+
+        def stop(epoch: int, histories: Any, predict: Any, health: Any) -> list[int]:
+            return [1] if epoch == 4 else []
+
+        def look(epoch: int, histories: Any, predict: Any, health: Any) -> list[int]:
+            seen = [len(one.epochs) for one in health[:2]]
+            assert seen == [epoch + 2, min(epoch + 2, 6)]
+            assert len(health) == 3 and len(health[2].layer("grad_norm")) == min(epoch + 2, 4)
+            return stop(epoch, histories, predict, health)
+
+        for seen, unseen in zip(engine.train(lanes, look), engine.train(lanes, stop), strict=True):
+            assert seen.health is not None and unseen.health is not None
+            assert seen.health.epochs == unseen.health.epochs
+            np.testing.assert_array_equal(seen.health.layers, unseen.health.layers)
+            np.testing.assert_array_equal(seen.health.network, unseen.health.network)
+
     def test_health_goes_on_with_the_training(self, engine: Engine) -> None:
         """A lane that goes on from a state continues its series; what was measured before is not measured again."""
         lane = self.lane(epochs=2)
