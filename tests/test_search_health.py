@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tuner import KerasClassifier, OptunaSearchCV, Study
+from tuner.engine.stacked import StackedCrew
 from tuner.errors import HyperparameterError
 from tuner.evaluation import SICK_EPOCHS, Job, evaluate
 from tuner.health import HEALTHY_ENOUGH, health_constraint
@@ -147,6 +148,26 @@ def test_a_network_that_cannot_learn_is_pruned(pruner):
     assert scored.all() if pruner else not scored.any(), "only a pruner wants to know scores in between"
     assert results["rank_test_score"][sick].min() > results["rank_test_score"][~sick].max()
     assert results["state"][fitted.best_index_] == "complete"
+
+
+def test_a_pruned_trial_is_not_computed_until_those_beside_it_end(monkeypatch):
+    trained = []
+
+    class Watched(StackedCrew):
+        def train_epoch(self):
+            trained.append((self.width, sum(self.active)))
+            super().train_epoch()
+
+    monkeypatch.setattr("tuner.engine.stacked.StackedCrew", Watched)
+    whole = search(network(epochs=8), health="record").fit(X, Y)
+    assert sum(width for width, _ in trained) >= 8 * 6 * 2
+    trained.clear()
+    pruned = search(network(epochs=8), health="prune").fit(X, Y)
+    sick = dead(pruned)
+    assert all(width == active == 2 for width, active in trained)  # the folds of one trial
+    assert len(trained) <= SICK_EPOCHS * sick.sum() + 8 * (~sick).sum()
+    same = pytest.approx(whole.cv_results_["mean_test_score"][~sick], abs=1.5 / 150)
+    assert pruned.cv_results_["mean_test_score"][~sick] == same
 
 
 def test_a_pruned_trial_without_a_score_can_be_shown_and_gone_on_from(tmp_path, monkeypatch, capsys):

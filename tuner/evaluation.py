@@ -499,9 +499,16 @@ def _shifted(predict: Predict, start: int, i: int, X: Any) -> np.ndarray:
 
 
 def _companions(trial: _Trial, others: Iterable[_Trial]) -> list[_Trial]:
-    """Return the trials whose lanes are worth training together with those of `trial`."""
+    """Return the trials whose lanes are worth training together with those of `trial`.
+
+    Not where the sick are pruned: a program computes all its lanes until the last one ends, also those of a trial that
+    was stopped. Five folds alone take 7 % more time than among 40 lanes (digits, 64-64), and one program serves all
+    trials of a structure, however many of them a round has.
+    """
     from tuner.engine import engine_for
 
+    if trial.job.prune_sick:
+        return []
     lane = trial.lanes[0]
     engine = engine_for(lane.hyperparameters)
     structure, room = engine.structure(lane), engine.capacity(lane) // len(trial.lanes)
