@@ -74,6 +74,15 @@ class TestStackedEngine(EngineTestCase):
     def test_lanes_that_differ_in_all_they_may_share_a_program(self, engine):
         assert [indices for indices, _ in engine.crews(self.different_lanes())] == [[0, 1, 2]]
 
+    def test_lanes_train_in_the_narrowest_program_there_is(self, engine, programs):
+        lanes = folds(4, epochs=1)
+        for some in (lanes[:2], lanes, lanes[:3]):
+            engine.train(some)
+        assert sorted(key[1].lanes for key in programs) == [2, 4]
+        for n, width in ((2, 2), (3, 4), (1, 2), (4, 4), (2, 2)):  # whichever was used last
+            [(_, crew)] = engine.crews(lanes[:n])
+            assert crew.width == width
+
 
 @pytest.mark.usefixtures("compiled")
 class TestCompiledStackedEngine(EngineTestCase):

@@ -666,10 +666,11 @@ def program_for(lanes: Sequence[Lane], structure: Hashable, shape: Shape, *, com
     """
     may_compile = statistics.compiled < COMPILED_AT_MOST
     for kind in [True, False] if compiled and not may_compile else [compiled]:
-        for key, program in _programs.items():
-            if key[0] == structure and key[2] == kind and key[1].holds(shape):
-                _programs.move_to_end(key)
-                return program
+        fitting = [key for key in _programs if key[0] == structure and key[2] == kind and key[1].holds(shape)]
+        if fitting:
+            key = min(fitting, key=lambda key: key[1].lanes)  # an idle lane costs as much as another
+            _programs.move_to_end(key)
+            return _programs[key]
     compiled = compiled and may_compile
     program = _programs[structure, shape, compiled] = Program(lanes[0], shape, compiled=compiled)
     while len(_programs) > CACHE_SIZE:
