@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from numbers import Real
 from typing import Any, Self
 
@@ -71,6 +72,12 @@ class KerasEstimator(BaseEstimator):
     warm_start: bool
 
     # -- parameters ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @cache
+    def _get_param_names(cls) -> list[str]:
+        """Return the names of the parameters; scikit-learn would read the signature forty times for a trial."""
+        return super()._get_param_names()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters; with `deep` also those of the model callable, as ``model__name``.
@@ -733,8 +740,9 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
 
     def _validate(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         X, y = super()._validate(X, y, reset=reset)
-        check_classification_targets(y)
-        kind = type_of_target(y)
+        kind = type_of_target(y, input_name="y")
+        if kind not in ("binary", "multiclass", "multilabel-indicator"):
+            check_classification_targets(y)  # which asks for the type again
         if kind == "multiclass-multioutput":
             raise DataError(
                 f"y has {y.shape[1]} columns of several classes each; KerasClassifier takes one column of labels, or "

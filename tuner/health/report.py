@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -394,9 +393,9 @@ def _wrapped(text: str, indent: str, inner: str | None = None) -> list[str]:
 
 def _mean(values: np.ndarray) -> np.ndarray:
     """Return the mean over the first axis without the entries that are NaN."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # a mean of nothing is NaN, as it should be
-        return np.nanmean(values, axis=0)
+    known = ~np.isnan(values)
+    with np.errstate(all="ignore"):  # a mean of nothing is NaN, as it should be
+        return np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)
 
 
 def _plain(value: float) -> float | str:
