@@ -291,7 +291,7 @@ def test_warm_start_goes_on_with_the_weights(digits):
     "changes",
     [
         {"dropout": 0.1, "learning_rate_schedule": "cosine"},
-        {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.02},
+        {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.02, "layerwise_learning_rates": 0.5},
         {"learning_rate": 0.01, "clipnorm": 0.5, "batch_normalization": "before"},
     ],
     ids=["schedule", "momentum", "Adam"],

@@ -49,6 +49,7 @@ _OPTIMIZER_PARAMETERS = (
     "learning_rate",
     "momentum",
     "learning_rate_schedule",
+    "layerwise_learning_rates",
     "weight_decay",
     "clipnorm",
     "loss",
@@ -541,6 +542,11 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     learning_rate_schedule : {None, "cosine", "exponential", "step"} or LearningRateSchedule, default=None
         The named ones span `epochs`: cosine to 0, exponential to 1 %, step to a tenth at one half and to a hundredth at
         three quarters.
+    layerwise_learning_rates : float, sequence of float or None, default=None
+        Factors above 0 of the learning rate, weight decay included. A number is the decay from the last layer, whose
+        factor is 1, to each layer before it: below 1 the first layers learn more slowly, above 1 faster, as against
+        vanishing gradients. A sequence has one factor for each hidden layer (its normalisation and projection included)
+        and one for the output; for a custom `model`, one for each of ``model.layers`` that has trainable weights.
     batch_size : int, default=32
     epochs : int, default=20
     early_stopping : bool, default=False
@@ -618,6 +624,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         learning_rate: float | None = None,
         momentum: float | None = None,
         learning_rate_schedule: Any = None,
+        layerwise_learning_rates: Any = None,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
         batch_size: int = 32,
@@ -653,6 +660,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.learning_rate_schedule = learning_rate_schedule
+        self.layerwise_learning_rates = layerwise_learning_rates
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
         self.batch_size = batch_size
@@ -831,9 +839,9 @@ dropout, residual
         "auto" is the identity.
     loss : str, callable or keras.losses.Loss, default="auto"
         "auto" is the squared error.
-    optimizer, learning_rate, momentum, learning_rate_schedule, weight_decay, clipnorm, batch_size, epochs, \
-early_stopping, validation_fraction, n_iter_no_change, tol, shuffle, callbacks, warm_start, random_state, verbose, \
-dtype, health, engine
+    optimizer, learning_rate, momentum, learning_rate_schedule, layerwise_learning_rates, weight_decay, clipnorm, \
+batch_size, epochs, early_stopping, validation_fraction, n_iter_no_change, tol, shuffle, callbacks, warm_start, \
+random_state, verbose, dtype, health, engine
         The training, as in `KerasClassifier`.
     model, model_params
         A network of one's own, as in `KerasClassifier`.
@@ -871,6 +879,7 @@ dtype, health, engine
         learning_rate: float | None = None,
         momentum: float | None = None,
         learning_rate_schedule: Any = None,
+        layerwise_learning_rates: Any = None,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
         batch_size: int = 32,
@@ -905,6 +914,7 @@ dtype, health, engine
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.learning_rate_schedule = learning_rate_schedule
+        self.layerwise_learning_rates = layerwise_learning_rates
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
         self.batch_size = batch_size

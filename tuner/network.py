@@ -25,7 +25,7 @@ import numpy as np
 from tuner import seeds
 from tuner.backend import keras
 from tuner.errors import HyperparameterError
-from tuner.hyperparameters import NETWORK, widths
+from tuner.hyperparameters import NETWORK, layerwise_factors, widths
 from tuner.layers import ChosenActivation, OptionalNormalization
 
 # He et al. 2015 derive variance 2/fan_in for rectifiers, Klambauer et al. 2017 1/fan_in for SELU, Glorot & Bengio 2010
@@ -504,6 +504,41 @@ def outputs(model: keras.Model, X: Any) -> np.ndarray:
             for start in range(0, X.shape[0], ROWS_AT_A_TIME)
         ]
     return np.concatenate(parts)
+
+
+def rate_factors(model: keras.Model, hyperparameters: Mapping[str, Any]) -> list[float] | None:
+    """Return the factor of the learning rate of every trainable variable, in their order; None if all have the same.
+
+    The layers are the blocks of the built-in network, a hidden layer with its normalisation and projection being one;
+    of a custom model the entries of ``model.layers`` that have trainable weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+    hyperparameters : mapping of str to object
+        All parameters of the estimator.
+
+    Raises
+    ------
+    HyperparameterError
+        If ``layerwise_learning_rates`` has not one entry for each layer, or weights are of no layer.
+    """
+    given = hyperparameters["layerwise_learning_rates"]
+    if given is None:
+        return None
+    blocks: dict[Any, int] = {}
+    owner: dict[int, int] = {}
+    for layer in model.layers:
+        named = re.match(r"hidden_\d+|output", layer.name) if hyperparameters["model"] is None else None
+        for variable in layer.trainable_variables:
+            owner.setdefault(id(variable), blocks.setdefault(named[0] if named else id(layer), len(blocks)))
+    factors = layerwise_factors(given, len(blocks))
+    if homeless := [variable.path for variable in model.trainable_variables if id(variable) not in owner]:
+        raise HyperparameterError(
+            f"layerwise_learning_rates={given!r} does not say how fast the model learns {homeless[0]!r}, which belongs "
+            "to none of its layers: put it into a layer, or leave layerwise_learning_rates at None."
+        )
+    return [factors[owner[id(variable)]] for variable in model.trainable_variables]
 
 
 def mask_states(model: keras.Model) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from tuner.backend import keras, optimizer_classes, tensorflow
 from tuner.errors import HyperparameterError
-from tuner.network import Output
+from tuner.network import Output, rate_factors
 
 # SGD under the names of the textbooks; 0.9 is the momentum of Sutskever et al. 2013 that became customary.
 _SGD_VARIANTS: Mapping[str, dict[str, Any]] = {
@@ -85,6 +85,35 @@ def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> kera
     except (TypeError, ValueError) as error:
         chosen = hyperparameters["optimizer"]
         raise HyperparameterError(f"optimizer={chosen!r} cannot be made from its configuration: {error}") from error
+
+
+def scale_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[Any]) -> None:
+    """Let an optimizer train every variable with a learning rate of its own, weight decay included.
+
+    It takes the rate at two places, where it decays weights and where it updates a variable. The methods of this one
+    object change, and neither its class nor its configuration does: a saved model knows no other optimizer.
+
+    Parameters
+    ----------
+    optimizer : keras.optimizers.Optimizer
+    factors : sequence of float or scalar tensor
+        By which the rate is multiplied, for each trainable variable.
+    """
+    cls = type(optimizer)
+
+    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        factor = factors[optimizer._get_variable_index(variable)]
+        return cls.update_step(optimizer, gradient, variable, learning_rate * factor)
+
+    def apply_weight_decay(variables: Iterable[Any]) -> None:
+        for variable in variables:
+            rate = cls._get_current_learning_rate(optimizer) * factors[optimizer._get_variable_index(variable)]
+            optimizer._get_current_learning_rate = lambda rate=rate: rate
+            cls._apply_weight_decay(optimizer, [variable])
+            del optimizer._get_current_learning_rate
+
+    optimizer.update_step = update_step
+    optimizer._apply_weight_decay = apply_weight_decay
 
 
 def _config(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
@@ -190,6 +219,8 @@ def compile_model(
 ) -> None:
     """Compile a network with a fresh optimizer, for epochs of that many steps."""
     optimizer = make_optimizer(hyperparameters, steps * hyperparameters["epochs"])
+    if (factors := rate_factors(model, hyperparameters)) is not None:
+        scale_rates(optimizer, factors)
     if not tensorflow.distribute.has_strategy():
         # One replica has nothing to reduce. TensorFlow's all_reduce registers a gradient function at every trace
         # and for good, which would keep the graph of every network ever trained: 8 MB for each small fit (Keras
