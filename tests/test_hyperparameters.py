@@ -16,7 +16,7 @@ from tuner.hyperparameters import HYPERPARAMETERS, Choices, LogRange, layerwise_
 def test_every_constructor_parameter_stands_in_the_table_with_its_default(cls):
     parameters = dict(inspect.signature(cls).parameters)
     missing = set(HYPERPARAMETERS) - set(parameters)
-    assert missing == (set() if cls is KerasClassifier else {"class_weight"})
+    assert missing == (set() if cls is KerasClassifier else {"class_weight", "target_range"})
     for name, parameter in parameters.items():
         assert parameter.default == HYPERPARAMETERS[name].default
         HYPERPARAMETERS[name].check(parameter.default)
@@ -49,6 +49,11 @@ def test_every_default_range_holds_allowed_values():
         ({"layerwise_learning_rates": 0}, "layerwise_learning_rates must be a number > 0.*got 0"),
         ({"layerwise_learning_rates": (1, -1, 1)}, "layerwise_learning_rates.*a sequence of such numbers"),
         ({"layerwise_learning_rates": (1, 1)}, "has 2 entries, but the network has 3 layers with weights"),
+        ({"target_range": (0.9, 0.1)}, "target_range must be .*a pair of numbers, the lower one first; got .0.9, 0.1."),
+        ({"target_range": (0.1, 0.9)}, "does not go with loss='categorical_crossentropy', which judges the classes"),
+        ({"target_range": (0, 1), "loss": "sparse_categorical_crossentropy"}, "does not go with loss='sparse"),
+        ({"target_range": (0.1, 0.9), "loss": "hinge"}, "does not go with loss='hinge', which wants -1 and 1"),
+        ({"target_range": (-1, 1), "loss": "binary_crossentropy"}, "which wants probabilities, from 0 to 1"),
         ({"dropout": 1.0}, "dropout must be a number >= 0 and < 1"),
         ({"units": 0}, "units must be an integer >= 1"),
         ({"units": (64, 0)}, "units"),

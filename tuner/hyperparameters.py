@@ -208,6 +208,11 @@ def _is_factors(value: Any) -> bool:
     return len(value) > 0 and all(map(_POSITIVE.accepts, value))
 
 
+def _is_range(value: Any) -> bool:
+    pair = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and len(value) == 2
+    return pair and all(map(Number().accepts, value)) and value[0] < value[1]
+
+
 def _is_class_weight(value: Any) -> bool:
     weights = list(value.values()) if isinstance(value, Mapping) else []
     return all(map(Number(0).accepts, weights)) and any(weights)
@@ -311,6 +316,9 @@ TRAINING: Mapping[str, Hyperparameter] = _table(
         None,
         (Options((None, "balanced")), Instance(_is_class_weight, "a dict of weights >= 0 by class, not all 0")),
         "lane",
+    ),
+    Hyperparameter(
+        "target_range", None, (_NONE, Instance(_is_range, "a pair of numbers, the lower one first")), "lane"
     ),
     Hyperparameter("shuffle", True, (_BOOL,), "training"),
     Hyperparameter(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 import re
 import tempfile
@@ -43,6 +44,7 @@ _CATEGORICAL = frozenset(
 )
 _PER_CLASS = frozenset(("binary_crossentropy", "binary_focal_crossentropy"))
 _MARGIN = frozenset(("hinge", "squared_hinge", "categorical_hinge"))
+_BOUNDED = (*_PER_CLASS, "poisson")  # a negative target has no likelihood
 
 
 def _name(identifier: Any) -> str:
@@ -81,6 +83,8 @@ class Output:
         Whether the loss applies the output activation itself, so that the outputs are not probabilities.
     threshold : float
         The value above which a single output means "yes".
+    targets : tuple of two float
+        What stands for "no" and for "yes" in the targets of a classification that are not indices.
     """
 
     units: int
@@ -89,6 +93,7 @@ class Output:
     sparse: bool
     logits: bool
     threshold: float
+    targets: tuple[float, float] = (0.0, 1.0)
 
 
 def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Output:
@@ -107,7 +112,8 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
     Raises
     ------
     HyperparameterError
-        If ``loss="auto"`` is asked to judge an activation that it does not know how to pair in a classification.
+        If ``loss="auto"`` is asked to judge an activation that it does not know how to pair in a classification, or a
+        loss has no use for ``target_range``.
     """
     activation, loss = hyperparameters["output_activation"], hyperparameters["loss"]
     classes_compete = task in ("binary", "multiclass")
@@ -130,6 +136,11 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
     kind = loss_name(loss)
     config: Mapping[str, Any] = loss.get_config() if hasattr(loss, "get_config") else {}
     logits = bool(config.get("from_logits", False))
+    targets = (0.0, 1.0)
+    if (given := hyperparameters.get("target_range")) is not None:
+        targets = float(given[0]), float(given[1])
+        _check_targets(targets, kind, loss, logits)
+    low, middle = targets[0], sum(targets) / 2
     if activation == "auto":
         if task == "regression" or logits or kind in _MARGIN:
             activation = "linear"
@@ -137,6 +148,8 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
             activation = "sigmoid"
         else:
             activation = "softmax" if task == "multiclass" or kind in _CATEGORICAL else "sigmoid"
+        if given is not None and activation != "linear":  # a softmax cannot reach the ends for every class at once
+            activation = "tanh" if low < 0 else "sigmoid"
     single = task == "binary" and _name(activation) != "softmax" and kind not in _CATEGORICAL
     return Output(
         units=1 if single else n,
@@ -144,8 +157,25 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
         loss=loss,
         sparse=kind == "sparse_categorical_crossentropy",
         logits=logits,
-        threshold=0.0 if logits or kind in _MARGIN else 0.5,
+        threshold=0.0 if kind in _MARGIN else math.log(middle / (1 - middle)) if logits else middle,
+        targets=targets,
     )
+
+
+def _check_targets(targets: tuple[float, float], kind: str, loss: Any, logits: bool) -> None:
+    """Raise unless the loss can be given targets other than 0 and 1."""
+    problem = ""
+    if kind in _CATEGORICAL:
+        problem = "judges the classes of a row together, as shares of one"
+    elif kind in _MARGIN:
+        problem = "wants -1 and 1, which it makes of the classes itself"
+    elif (kind in _BOUNDED or logits) and not 0 <= targets[0] < targets[1] <= 1:
+        problem = "wants probabilities, from 0 to 1"
+    if problem:
+        raise HyperparameterError(
+            f"target_range={targets} does not go with loss={loss!r}, which {problem}: use 'mean_squared_error' with "
+            "output_activation 'sigmoid' or 'tanh', or leave target_range at None."
+        )
 
 
 @contextmanager

@@ -186,6 +186,31 @@ def make_loss(loss: Any, dtype: str) -> keras.losses.Loss:
         ) from error
 
 
+@keras.saving.register_keras_serializable("tuner")
+class RangeAccuracy(keras.metrics.BinaryAccuracy):
+    """The share of outputs on the same side of the middle as their targets, for targets other than 0 and 1.
+
+    Parameters
+    ----------
+    middle : float
+        Between the target of "no" and that of "yes".
+    threshold : float
+        The same of the outputs.
+    """
+
+    def __init__(self, middle: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.middle = middle
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Add a batch."""
+        return super().update_state(keras.ops.greater(y_true, self.middle), y_pred, sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration."""
+        return super().get_config() | {"middle": self.middle}
+
+
 def make_metric(task: str, output: Output) -> keras.metrics.Metric:
     """Make the metric that is recorded beside the loss: accuracy, or the mean absolute error of a regression."""
     if task == "regression":
@@ -193,7 +218,10 @@ def make_metric(task: str, output: Output) -> keras.metrics.Metric:
     if output.sparse:
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     if task == "multilabel" or output.units == 1:
-        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=output.threshold)
+        named: dict[str, Any] = {"name": "accuracy", "threshold": output.threshold}
+        if output.targets == (0, 1):
+            return keras.metrics.BinaryAccuracy(**named)
+        return RangeAccuracy(sum(output.targets) / 2, **named)
     return keras.metrics.CategoricalAccuracy(name="accuracy")
 
 
@@ -206,8 +234,9 @@ def metric_function(task: str, output: Output) -> tuple[str, Callable[[Any, Any]
     if task == "regression":
         return "mean_absolute_error", keras.losses.mean_absolute_error
     if task == "multilabel" or output.units == 1:
+        middle = sum(output.targets) / 2
         return "accuracy", lambda y, outputs: tf.reduce_mean(
-            tf.cast(tf.equal(y > 0.5, outputs > output.threshold), outputs.dtype), axis=-1
+            tf.cast(tf.equal(y > middle, outputs > output.threshold), outputs.dtype), axis=-1
         )
     if output.sparse:
         return "accuracy", lambda y, outputs: tf.equal(tf.cast(y[:, 0], "int64"), tf.argmax(outputs, axis=1))

@@ -98,7 +98,10 @@ def structure_of(lane: Lane, model: keras.Model | None = None) -> Hashable:
     cls, config = optimizer_config(values, 1)
     numbers = tuple(name for name in LANE_NUMBERS if _varies(name, config))
     fixed = {name: value for name, value in config.items() if name not in (*numbers, "learning_rate", "name")}
-    output = (lane.output.units, _identity(lane.output.activation), _identity(lane.output.loss), lane.output.threshold)
+    given = lane.output
+    # What accuracy is measured by; several classes are told apart by the largest output, whatever the targets.
+    ends = (given.threshold, given.targets) if lane.task == "multilabel" or given.units == 1 else None
+    output = (given.units, _identity(given.activation), _identity(given.loss), ends)
     return (
         *(shape, output, lane.task, lane.train.X.shape[1:], values["dtype"], values["batch_size"], values["health"]),
         *(cls, _json(fixed), numbers, values["layerwise_learning_rates"] is not None),

@@ -92,6 +92,9 @@ OPTIONS: list[dict[str, Any]] = [
     # the output, the loss and the rows
     {"output_activation": "linear", "optimizer": "adamax"},
     {"output_activation": "sigmoid", "loss": "mean_squared_error", "class_weight": "balanced"},
+    {"target_range": (0.1, 0.9), "loss": "mean_squared_error", "optimizer": "sgd", "learning_rate": 1.0},
+    {"target_range": (-1, 0.8), "loss": "mean_squared_error", "task": "binary"},
+    {"target_range": (0.3, 0.9), "loss": "binary_crossentropy", "task": "multilabel"},
     {"loss": "sparse_categorical_crossentropy", "optimizer": "lamb"},
     {"loss": "categorical_focal_crossentropy", "optimizer": "lion"},
     {"loss": keras.losses.CategoricalCrossentropy(label_smoothing=0.1, name="smoothed"), "optimizer": "ftrl"},
