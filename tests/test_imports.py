@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "tracking": {"errors", "__init__"},
     "report": {"errors"},
     "progress": {"errors"},
+    "preprocessing": set(),
     "spaces": {"errors", "hyperparameters", "estimators"},
     "evaluation": {
         "backend",
@@ -70,7 +71,10 @@ ONLY_IN = {
     "click": {"cli"},
     "keras": {"backend", "testing"},
     "tensorflow": {"backend", "evaluation"},
-    "sklearn": {"estimators", "spaces", "evaluation", "results", "rounds", "search", "study", "testing", "validation"},
+    "sklearn": {
+        *("estimators", "evaluation", "preprocessing", "results", "rounds", "search", "spaces", "study", "testing"),
+        "validation",
+    },
 }
 
 
