@@ -479,7 +479,7 @@ def initializer(identifier: Any, scale: float | None, seed: int, piece: int = 0)
     piece : int, default=0
         Of a layer; each piece follows from another seed, also where the initialiser brings its own.
     """
-    instance = LSUV() if identifier == "lsuv" else keras.initializers.get(identifier)
+    instance = keras.initializers.get("orthogonal" if identifier == "lsuv" else identifier)  # scaled later
     config = instance.get_config()
     if scale is not None:
         config |= {"minval": -scale, "maxval": scale} if "minval" in config else {"stddev": scale}
@@ -553,7 +553,7 @@ def _custom(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], outp
     offered = {
         **{name: hyperparameters[name] for name in NETWORK},
         "activation": _for_keras(activation),
-        "kernel_initializer": LSUV() if kernel == "lsuv" else kernel,
+        "kernel_initializer": LSUV if kernel == "lsuv" else kernel,  # the class: every layer makes one of its own
         "input_shape": tuple(input_shape),
         "n_outputs": output.units,
         "output_activation": _for_keras(output.activation),

@@ -134,3 +134,18 @@ def test_many_rows_are_sampled():
     model = many.fresh_model()
     variance = np.var(many.train.X @ model.layers[1].kernel.numpy())
     assert variance != pytest.approx(1, rel=1e-5) and variance == pytest.approx(1, rel=0.2)
+
+
+def test_the_layers_of_a_custom_model_have_starts_of_their_own():
+    def model(input_shape, n_outputs, kernel_initializer):
+        layers = [keras.layers.Dense(6, kernel_initializer=kernel_initializer) for _ in range(2)]
+        return sequential(*layers, keras.layers.Dense(n_outputs, "softmax"))
+
+    custom = lane(kernel_initializer="lsuv", model=model)
+    (first, _, second, _, other, _), again = (custom.fresh_model().get_weights() for _ in range(2))
+    np.testing.assert_array_equal(first, again[0])
+    for kernel in (first, second):
+        np.testing.assert_allclose(kernel.T @ kernel / (kernel[:, 0] @ kernel[:, 0]), np.eye(6), atol=1e-5)
+    assert not np.allclose(first / np.linalg.norm(first), second / np.linalg.norm(second), atol=0.1)
+    assert np.var(custom.train.X @ first) == pytest.approx(1, abs=0.1)
+    assert not np.allclose(other.T @ other / (other[:, 0] @ other[:, 0]), np.eye(3), atol=1e-3)  # not asked for
