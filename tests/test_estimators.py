@@ -516,12 +516,18 @@ def test_in_a_transformed_target_regressor(line):
         {"activation": lambda x: x * keras.ops.sigmoid(x)},
         {"activation": functools.partial(keras.activations.leaky_relu, negative_slope=0.3)},
         {"loss": lambda y_true, y_pred: keras.ops.mean((y_true - y_pred) ** 2, axis=-1)},
+        {"activation": "scaled_sigmoid"},
+        {"activation": "prelu"},
+        {"activation": "maxout"},
         {"model": with_custom_layer},
         {"model": Subclassed},
         {"optimizer": keras.optimizers.Adam(0.01), "loss": keras.losses.CategoricalCrossentropy(label_smoothing=0.1)},
         {"dtype": "float64", "batch_normalization": "after"},
     ],
-    ids="plain,function,lambda,partial,lambda loss,custom layer,subclass,keras objects,float64".split(","),
+    ids=(
+        "plain,function,lambda,partial,lambda loss,scaled sigmoid,prelu,maxout,custom layer,subclass,keras objects,"
+        "float64".split(",")
+    ),
 )
 def test_fitted_estimators_travel(params, digits, tmp_path):
     X, y = digits
@@ -539,7 +545,7 @@ def test_fitted_estimators_travel(params, digits, tmp_path):
 
 def test_a_pickle_opens_in_a_fresh_process(digits, tmp_path):
     X, y = digits
-    estimator = KerasClassifier(**QUICK).fit(X, y)
+    estimator = KerasClassifier(activation="penalized_tanh", **QUICK).fit(X, y)
     (tmp_path / "estimator.pickle").write_bytes(pickle.dumps((estimator, X)))
     code = "import pickle, sys; e, X = pickle.load(open(sys.argv[1], 'rb')); print(e.predict_proba(X).tolist())"
     done = subprocess.run(

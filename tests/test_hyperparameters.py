@@ -84,6 +84,8 @@ def test_every_default_range_holds_allowed_values():
         ({"callbacks": ["x"]}, "callbacks must be"),
         ({"random_state": -1}, "random_state"),
         ({"activation": keras.layers.PReLU()}, "for a layer, write a model"),
+        ({"activation": "penalised_tanh"}, "Did you mean 'penalized_tanh'"),
+        ({"output_activation": "prelu"}, "output_activation must be the name of an activation or a function"),
         ({"activation": "glu"}, "turns 2 units into 1"),
         ({"kernel_initializer": "constant"}, "kernel_initializer must be"),
         ({"bias_initializer": "orthogonal"}, "cannot build the network"),

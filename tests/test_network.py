@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tuner import KerasClassifier, KerasRegressor, network
 from tuner.errors import HyperparameterError
+from tuner.layers import penalized_tanh, scaled_sigmoid
 
 
 def params(**changes):
@@ -65,6 +66,34 @@ def test_a_residual_block_of_another_width_projects_its_input():
 def test_auto_pairs_the_initializer_with_the_activation(activation, variance):
     kernel = built(n_inputs=300, units=200, activation=activation).get_layer("hidden_1").kernel.numpy()
     assert kernel.var() == pytest.approx(variance(300, 200), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [
+        ("glorot_uniform", 2 / 500),  # Glorot & Bengio 2010, eq. 16 and 12
+        ("glorot_normal", 2 / 500),
+        ("he_uniform", 2 / 300),  # He et al. 2015, eq. 10
+        ("he_normal", 2 / 300),
+        ("lecun_uniform", 1 / 300),  # LeCun et al. 1998, eq. 16
+        ("lecun_normal", 1 / 300),
+    ],
+)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_named_initializer_has_its_variance_whatever_the_activation(activation, name, variance):
+    model = built(n_inputs=300, units=200, activation=activation, kernel_initializer=name)
+    kernel = model.get_layer("hidden_1").kernel.numpy()
+    assert kernel.var() == pytest.approx(variance, rel=0.05) and abs(kernel.mean()) < 0.001
+    if name.endswith("uniform"):
+        assert np.abs(kernel).max() == pytest.approx(np.sqrt(3 * variance), rel=0.01)
+    assert not model.get_layer("hidden_1").bias.numpy().any()
+
+
+@pytest.mark.parametrize(("n_inputs", "units"), [(30, 20), (20, 20), (20, 30)])
+def test_an_orthogonal_kernel_is_orthonormal(n_inputs, units):
+    kernel = built(n_inputs=n_inputs, units=units, kernel_initializer="orthogonal").get_layer("hidden_1").kernel.numpy()
+    product = kernel.T @ kernel if units <= n_inputs else kernel @ kernel.T
+    np.testing.assert_allclose(product, np.eye(min(units, n_inputs)), atol=1e-5)
 
 
 @settings(max_examples=10)
@@ -197,6 +226,72 @@ def test_outputs_do_not_depend_on_the_rows_at_a_time(monkeypatch):
     np.testing.assert_allclose(network.outputs(model, X), whole, rtol=1e-5)
 
 
+# Activations with weights or pieces of their own ----------------------------------------------------------------------
+
+
+def test_a_parametric_relu_has_a_slope_for_every_unit_of_every_layer():
+    model = built(units=(8, 5), activation="prelu")
+    first, second = (model.get_layer(f"hidden_{i}_activation").alpha for i in (1, 2))
+    np.testing.assert_array_equal(first, [0.25] * 8)
+    np.testing.assert_array_equal(second, [0.25] * 5)
+
+
+@pytest.mark.parametrize("kernel_initializer", ["auto", "orthogonal", "random_uniform"])
+@pytest.mark.parametrize("units", [(8, 8), (6, 4)])
+def test_a_residual_maxout_layer_adds_its_input_to_both_pieces(units, kernel_initializer):
+    model = built(n_inputs=8, units=units, residual=True, activation="maxout", kernel_initializer=kernel_initializer)
+    X = np.random.default_rng(0).normal(size=(5, 8)).astype("float32")
+    layers = {layer.name: layer for layer in model.layers}
+    x = X
+    for name in ("hidden_1", "hidden_2"):
+        projection = layers.get(f"{name}_projection")
+        shortcut = x if projection is None else x @ projection.kernel.numpy()
+        pieces = np.split(x @ layers[name].kernel.numpy(), 2, axis=1)
+        x = np.maximum(pieces[0] + shortcut, pieces[1] + shortcut)
+    scores = x @ layers["output"].kernel.numpy()
+    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(network.outputs(model, X), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kernel_initializer", "variance"),
+    [("auto", 2 / 500), ("glorot_normal", 2 / 500), ("he_uniform", 2 / 300), ("lecun_normal", 1 / 300)],
+)
+def test_every_piece_of_maxout_is_initialised_as_a_layer_of_its_units(kernel_initializer, variance):
+    kernel = built(n_inputs=300, units=200, activation="maxout", kernel_initializer=kernel_initializer).get_weights()[0]
+    first, second = np.split(kernel, 2, axis=1)
+    assert first.var() == pytest.approx(variance, rel=0.05) and second.var() == pytest.approx(variance, rel=0.05)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.02
+
+
+def test_the_pieces_of_maxout_differ_also_where_the_initializer_has_a_seed():
+    fixed = keras.initializers.HeNormal(seed=7)
+    a, b = (built(seed=seed, kernel_initializer=fixed, activation="maxout").get_weights()[0] for seed in (1, 2))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(*np.split(a, 2, axis=1))
+
+
+def test_a_model_callable_gets_functions_that_keras_does_not_know_by_name(line):
+    seen = {}
+
+    def model(input_shape, n_outputs, activation, output_activation):
+        seen.update(activation=activation, output_activation=output_activation)
+        layers = [keras.layers.Dense(4, activation), keras.layers.Dense(n_outputs, output_activation)]
+        return keras.Sequential([keras.Input(input_shape), *layers])
+
+    own = {"activation": "scaled_sigmoid", "output_activation": "penalized_tanh"}
+    KerasRegressor(model=model, epochs=1, random_state=0, **own).fit(*line)
+    assert seen == {"activation": scaled_sigmoid, "output_activation": penalized_tanh}
+
+
+def test_a_model_callable_makes_layers_with_weights_itself(line):
+    def model(input_shape, n_outputs, activation):
+        raise AssertionError("not to be called")
+
+    with pytest.raises(HyperparameterError, match="activation='prelu' is a layer .* which a model callable makes"):
+        KerasRegressor(model=model, activation="prelu").fit(*line)
+
+
 # Without building a network, or several networks as one ---------------------------------------------------------------
 
 INITIALIZED = [
@@ -208,8 +303,9 @@ INITIALIZED = [
 
 
 @pytest.mark.parametrize("changes", INITIALIZED, ids=lambda changes: str(changes["kernel_initializer"])[:20])
-def test_fresh_values_are_those_with_which_a_network_is_built(changes):
-    values = params(units=(7, 5), residual=True, batch_normalization="before", activation="selu", **changes)
+@pytest.mark.parametrize("activation", ["selu", "prelu", "maxout"])
+def test_fresh_values_are_those_with_which_a_network_is_built(activation, changes):
+    values = params(units=(7, 5), residual=True, batch_normalization="before", activation=activation, **changes)
     output = network.resolve_output("multiclass", 3, values)
     model, template = (network.build(values, (4,), output, seed) for seed in (1, 2))
     fresh = network.fresh_values(template, values, (4,), output, 1)

@@ -526,10 +526,14 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     units : int or sequence of int, default=64
         Units of every hidden layer, or of each.
     activation : str or callable, default="relu"
-        Any activation of Keras, by name, or a function.
+        Any activation of Keras, by name, or a function; or "scaled_sigmoid", 4σ(x) − 2, or "penalized_tanh", tanh(x)
+        above 0 and tanh(x) / 4 below (Xu, Huang & Li 2016); "prelu", ReLU with a slope below 0 that every unit learns,
+        from 1/4 on (He et al. 2015); or "maxout", the larger of two affine maps (Goodfellow et al. 2013).
     kernel_initializer : str or keras.initializers.Initializer, default="auto"
-        Any initialiser of Keras. "auto" pairs He normal with the ReLU family, LeCun normal with SELU and Glorot uniform
-        with the rest.
+        Any initialiser of Keras, or "lsuv": orthonormal kernels, scaled layer by layer until the outputs of each have
+        variance 1 on a batch of the training rows (Mishkin & Matas 2016), the output layer and the dense and
+        convolutional layers of a `model` included that are given it. "auto" pairs He normal with the ReLU family and
+        the penalised tanh, LeCun normal with SELU and Glorot uniform with the rest.
     initializer_scale : float or None, default=None
         Half-width of "random_uniform", standard deviation of "random_normal" and "truncated_normal".
     bias_initializer : str or keras.initializers.Initializer, default="zeros"

@@ -139,8 +139,8 @@ class KerasName(Constraint):
 
     def __str__(self) -> str:
         return {
-            "activations": "the name of an activation of Keras or a function (for a layer, write a model)",
-            "initializers": "the name of an initializer of Keras or a keras Initializer",
+            "activations": "the name of an activation or a function (for a layer, write a model)",
+            "initializers": "the name of an initializer or a keras Initializer",
             "losses": "the name of a loss of Keras, a keras Loss or a function",
             "optimizers": "the name of an optimizer of Keras or a keras Optimizer",
         }[self.module]
@@ -251,6 +251,10 @@ def _table(*rows: Hyperparameter) -> dict[str, Hyperparameter]:
     return {row.name: row for row in rows}
 
 
+# The activations that Keras lacks: functions, and layers with weights or pieces of their own; see `tuner.layers`.
+OWN_FUNCTIONS = ("scaled_sigmoid", "penalized_tanh")
+ACTIVATION_LAYERS = ("prelu", "maxout")
+
 #: The network; a custom ``model`` callable may name any of these in its signature.
 NETWORK: Mapping[str, Hyperparameter] = _table(
     Hyperparameter("hidden_layers", None, (Number(0, integer=True), _NONE), "structure"),
@@ -260,14 +264,14 @@ NETWORK: Mapping[str, Hyperparameter] = _table(
     Hyperparameter(
         "activation",
         "relu",
-        (KerasName("activations"),),
+        (KerasName("activations", aliases=(*OWN_FUNCTIONS, *ACTIVATION_LAYERS)),),
         "structure",
         Choices(("relu", "elu", "selu", "gelu", "tanh", "sigmoid")),
     ),
     Hyperparameter(
         "kernel_initializer",
         "auto",
-        (KerasName("initializers", aliases=("auto",)),),
+        (KerasName("initializers", aliases=("auto", "lsuv")),),
         "lane",
         Choices(("glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal", "orthogonal")),
     ),
@@ -282,7 +286,9 @@ NETWORK: Mapping[str, Hyperparameter] = _table(
     ),
     Hyperparameter("dropout", 0.0, (Number(0, 1, high_open=True),), "lane"),
     Hyperparameter("residual", False, (_BOOL,), "structure"),
-    Hyperparameter("output_activation", "auto", (KerasName("activations", aliases=("auto",)),), "structure"),
+    Hyperparameter(
+        "output_activation", "auto", (KerasName("activations", aliases=("auto", *OWN_FUNCTIONS)),), "structure"
+    ),
     Hyperparameter("loss", "auto", (KerasName("losses", aliases=("auto",)),), "structure"),
 )
 

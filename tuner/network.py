@@ -26,14 +26,31 @@ import numpy as np
 from tuner import seeds
 from tuner.backend import keras
 from tuner.errors import HyperparameterError
-from tuner.hyperparameters import NETWORK, layerwise_factors, widths
-from tuner.layers import ChosenActivation, OptionalNormalization
+from tuner.hyperparameters import ACTIVATION_LAYERS, NETWORK, OWN_FUNCTIONS, layerwise_factors, widths
+from tuner.layers import (
+    LSUV,
+    ChosenActivation,
+    Maxout,
+    OptionalNormalization,
+    get_activation,
+    lsuv_layers,
+    to_unit_variance,
+)
 
 # He et al. 2015 derive variance 2/fan_in for rectifiers, Klambauer et al. 2017 1/fan_in for SELU, Glorot & Bengio 2010
 # 2/(fan_in + fan_out) for activations that are linear around zero. The smooth relatives of ReLU are paired with it.
+# He's rule for a slope a below zero is 2/((1 + a²) fan_in): for the 1/4 of the penalised tanh, and with which PReLU
+# starts, 6 % less. The largest of two pieces keeps the signal's size at 1/fan_in, and one piece of each unit takes the
+# error back, which keeps its size at 1/units: Glorot's rule, with a piece's own units as fan_out.
 _HE_ACTIVATIONS = frozenset(
-    "relu relu6 leaky_relu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus".split()
+    "relu relu6 leaky_relu prelu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus "
+    "penalized_tanh".split()
 )
+
+#: He et al. 2015, section 2.1: the slopes with which PReLU starts.
+PRELU_START = 0.25
+
+_PIECES = 2  # of every unit of a maxout network
 
 #: What a model callable is given by the estimator, where its signature names it.
 GIVEN = frozenset(("input_shape", "n_outputs", *NETWORK))
@@ -58,7 +75,7 @@ def _name(identifier: Any) -> str:
 
 def activation_name(activation: Any) -> str:
     """Return the name of an activation as Keras calls the function, whichever of its names was given."""
-    return _name(keras.activations.get(activation))
+    return activation if activation in ACTIVATION_LAYERS else _name(get_activation(activation))
 
 
 def loss_name(loss: Any) -> str:
@@ -291,7 +308,10 @@ class Alternatives:
 
 @dataclass(frozen=True)
 class _Dense:
-    """A dense layer of the built-in network; its activation is that with which "auto" pairs the initialiser."""
+    """A dense layer of the built-in network; its activation is that with which "auto" pairs the initialiser.
+
+    Each of its pieces is an affine map of its own, of `fan_in` inputs to `units` outputs.
+    """
 
     index: int
     name: str
@@ -299,27 +319,47 @@ class _Dense:
     units: int
     activation: Any
     use_bias: bool
+    pieces: int
 
-    def initializers(self, hyperparameters: Mapping[str, Any], seed: int) -> tuple[Any, Any]:
-        """Return the initialisers of kernel and bias."""
-        kernel_seed, bias_seed = (seeds.weight_seed(seed, 2 * self.index + i) for i in (0, 1))
+    def kernel_initializer(self, hyperparameters: Mapping[str, Any], seed: int, piece: int = 0) -> Any:
+        """Return the initialiser of a piece of the kernel."""
+        own = seeds.weight_seed(seed, 2 * self.index)
         kernel = auto_initializer(hyperparameters["kernel_initializer"], self.activation)
-        return (
-            initializer(kernel, hyperparameters["initializer_scale"], kernel_seed),
-            initializer(hyperparameters["bias_initializer"], None, bias_seed),
-        )
+        own = seeds.weight_seed(own, piece) if piece else own
+        return initializer(kernel, hyperparameters["initializer_scale"], own, piece)
+
+    def bias_initializer(self, hyperparameters: Mapping[str, Any], seed: int) -> Any:
+        """Return the initialiser of the bias."""
+        return initializer(hyperparameters["bias_initializer"], None, seeds.weight_seed(seed, 2 * self.index + 1))
+
+    def values(self, hyperparameters: Mapping[str, Any], seed: int, dtype: str) -> list[np.ndarray]:
+        """Return the initial kernel, its pieces side by side, and bias."""
+        kernels = [
+            self.kernel_initializer(hyperparameters, seed, piece)((self.fan_in, self.units), dtype)
+            for piece in range(self.pieces)
+        ]
+        values = [np.concatenate([np.asarray(kernel) for kernel in kernels], axis=1)]
+        if self.use_bias:
+            bias = self.bias_initializer(hyperparameters, seed)
+            values.append(np.asarray(bias((self.pieces * self.units,), dtype)))
+        return values
+
+
+def pieces_of(activation: Any) -> int:
+    """Return how many outputs of a hidden layer's affine map there are for each of its units."""
+    return _PIECES if activation == "maxout" else 1
 
 
 def _dense_layers(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output) -> dict[str, _Dense]:
     """Return the dense layers of the built-in network by name, in the order in which their seeds are counted."""
-    found: list[tuple[str, int, int, Any, bool]] = []
-    width = input_shape[-1]
+    found: list[tuple[str, int, int, Any, bool, int]] = []
+    width, pieces = input_shape[-1], pieces_of(hyperparameters["activation"])
     for i, units in enumerate(widths(hyperparameters["units"], hyperparameters["hidden_layers"]), start=1):
-        found.append((f"hidden_{i}", width, units, hyperparameters["activation"], True))
+        found.append((f"hidden_{i}", width, units, hyperparameters["activation"], True, pieces))
         if hyperparameters["residual"] and width != units:
-            found.append((f"hidden_{i}_projection", width, units, "linear", False))
+            found.append((f"hidden_{i}_projection", width, units, "linear", False, 1))
         width = units
-    found.append(("output", width, output.units, output.activation, True))
+    found.append(("output", width, output.units, output.activation, True, 1))
     return {entry[0]: _Dense(index, *entry) for index, entry in enumerate(found)}
 
 
@@ -348,8 +388,8 @@ def fresh_values(
     for dense in _dense_layers(hyperparameters, input_shape, output).values():
         layer = model.get_layer(dense.name)
         variables = [layer.kernel, layer.bias] if dense.use_bias else [layer.kernel]
-        for variable, fresh in zip(variables, dense.initializers(hyperparameters, seed), strict=False):
-            values[id(variable)] = np.asarray(fresh(variable.shape, variable.dtype))
+        for variable, fresh in zip(variables, dense.values(hyperparameters, seed, layer.kernel.dtype), strict=True):
+            values[id(variable)] = fresh
     return values
 
 
@@ -361,16 +401,20 @@ def _built_in(
     alternatives: Alternatives | None,
 ) -> keras.Model:
     activation, normalization = hyperparameters["activation"], hyperparameters["batch_normalization"]
-    probe = np.zeros((1, 2), hyperparameters["dtype"])
+    pieces = pieces_of(activation)
+    probe = np.zeros((1, 2 * pieces), hyperparameters["dtype"])
     if (shape := _activation(activation, "probe")(probe).shape) != (1, 2):  # Keras takes it for granted
         raise ValueError(f"activation {_name(activation)!r} turns 2 units into {shape[-1]}.")
     specified = _dense_layers(hyperparameters, input_shape, output)
 
     def dense(name: str) -> keras.layers.Dense:
         layer = specified[name]
-        kernel, bias = layer.initializers(hyperparameters, seed)
         return keras.layers.Dense(
-            layer.units, use_bias=layer.use_bias, kernel_initializer=kernel, bias_initializer=bias, name=name
+            layer.pieces * layer.units,
+            use_bias=layer.use_bias,
+            kernel_initializer=layer.kernel_initializer(hyperparameters, seed),
+            bias_initializer=layer.bias_initializer(hyperparameters, seed),
+            name=name,
         )
 
     def normalize(x: Any, position: str, name: str) -> Any:
@@ -395,6 +439,8 @@ def _built_in(
         if hyperparameters["residual"]:
             if shortcut.shape[-1] != units:
                 shortcut = dense(f"{name}_projection")(shortcut)
+            if pieces > 1:  # what is added to every piece is added to the largest
+                shortcut = keras.layers.Concatenate(name=f"{name}_shortcuts")([shortcut] * pieces)
             x = keras.layers.Add(name=f"{name}_shortcut")([x, shortcut])
         x = activate(x, f"{name}_activation")
         x = normalize(x, "after", f"{name}_normalization")
@@ -402,7 +448,13 @@ def _built_in(
             x = keras.layers.Dropout(hyperparameters["dropout"], name=f"{name}_dropout")(x)
     x = dense("output")(x)
     x = _activation(output.activation, "output_activation")(x)
-    return keras.Model(inputs, x, name="network")
+    model = keras.Model(inputs, x, name="network")
+    if pieces > 1:  # Keras has taken the pieces of a layer for more units
+        fresh = fresh_values(model, hyperparameters, input_shape, output, seed)
+        for variable in model.variables:
+            if id(variable) in fresh:
+                variable.assign(fresh[id(variable)])
+    return model
 
 
 @keras.saving.register_keras_serializable("tuner")
@@ -426,8 +478,12 @@ class FunctionActivation(keras.layers.Layer):
 
 
 def _activation(activation: Any, name: str) -> keras.layers.Layer:
+    if activation == "prelu":
+        return keras.layers.PReLU(keras.initializers.Constant(PRELU_START), name=name)
+    if activation == "maxout":
+        return Maxout(_PIECES, name=name)
     if isinstance(activation, str) or getattr(activation, "__name__", "<lambda>") != "<lambda>":
-        return keras.layers.Activation(activation, name=name)
+        return keras.layers.Activation(get_activation(activation), name=name)
     return FunctionActivation(activation, name=name)
 
 
@@ -441,7 +497,7 @@ def auto_initializer(identifier: Any, activation: Any) -> Any:
     return "lecun_normal" if kind == "selu" else "glorot_uniform"
 
 
-def initializer(identifier: Any, scale: float | None, seed: int) -> keras.initializers.Initializer:
+def initializer(identifier: Any, scale: float | None, seed: int, piece: int = 0) -> keras.initializers.Initializer:
     """Return a fresh initialiser with a scale and, unless it brings its own, a seed.
 
     Parameters
@@ -450,16 +506,45 @@ def initializer(identifier: Any, scale: float | None, seed: int) -> keras.initia
     scale : float, optional
         Half-width of the uniform, standard deviation of the (truncated) normal initialiser.
     seed : int
+    piece : int, default=0
+        Of a layer; each piece follows from another seed, also where the initialiser brings its own.
     """
-    instance = keras.initializers.get(identifier)
+    instance = keras.initializers.get("orthogonal" if identifier == "lsuv" else identifier)  # scaled later
     config = instance.get_config()
     if scale is not None:
         config |= {"minval": -scale, "maxval": scale} if "minval" in config else {"stddev": scale}
     if config.get("seed", 0) is None:
         config["seed"] = seed
+    elif piece and isinstance(config.get("seed"), int):
+        config["seed"] += piece
     elif scale is None:
         return instance
     return type(instance).from_config(config)
+
+
+def scaled_by_data(hyperparameters: Mapping[str, Any]) -> bool:
+    """Return whether the initial weights follow from training rows, as with LSUV."""
+    kernel = hyperparameters["kernel_initializer"]
+    return isinstance(kernel, LSUV) or (isinstance(kernel, str) and kernel == "lsuv")
+
+
+def scale_weights(model: keras.Model, hyperparameters: Mapping[str, Any], X: np.ndarray) -> None:
+    """Scale the fresh kernels of dense and convolutional layers that are initialised by LSUV.
+
+    Parameters
+    ----------
+    model : keras.Model
+        The network that the hyperparameters choose, or a built-in one that stands for it.
+    hyperparameters : mapping of str to object
+    X : array of shape (n, ...)
+        The rows to scale them by.
+    """
+    if hyperparameters["model"] is not None:
+        layers = lsuv_layers(model)
+    else:
+        layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    with precision(hyperparameters["dtype"]):
+        to_unit_variance(model, layers, X)
 
 
 def own_parameters(model: Callable[..., Any]) -> dict[str, Any]:
@@ -480,17 +565,30 @@ def takes_anything(model: Callable[..., Any]) -> bool:
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(model).parameters.values())
 
 
+def _for_keras(activation: Any) -> Any:
+    """Return an activation as Keras's own layers take it: ours by name are the functions."""
+    return get_activation(activation) if activation in OWN_FUNCTIONS else activation
+
+
 def _custom(hyperparameters: Mapping[str, Any], input_shape: Sequence[int], output: Output) -> keras.Model:
     function = hyperparameters["model"]
+    named = inspect.signature(function).parameters
+    activation = hyperparameters["activation"]
+    if activation in ACTIVATION_LAYERS and "activation" in named:
+        raise HyperparameterError(
+            f"activation={activation!r} is a layer with weights or pieces of its own, which a model callable makes "
+            f"itself (keras.layers.PReLU, tuner.layers.Maxout): let {_name(function)} not name activation."
+        )
+    kernel = auto_initializer(hyperparameters["kernel_initializer"], activation)
     offered = {
         **{name: hyperparameters[name] for name in NETWORK},
-        "kernel_initializer": auto_initializer(hyperparameters["kernel_initializer"], hyperparameters["activation"]),
+        "activation": _for_keras(activation),
+        "kernel_initializer": LSUV if kernel == "lsuv" else kernel,  # the class: every layer makes one of its own
         "input_shape": tuple(input_shape),
         "n_outputs": output.units,
-        "output_activation": output.activation,
+        "output_activation": _for_keras(output.activation),
         "loss": output.loss,
     }
-    named = inspect.signature(function).parameters
     arguments = {name: value for name, value in offered.items() if name in named}
     model = function(**arguments, **(hyperparameters["model_params"] or {}))
     if not isinstance(model, keras.Model):

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-_WEIGHTS, _ORDER, _MASK, _SPLIT, _PROBE = range(5)
+_WEIGHTS, _ORDER, _MASK, _SPLIT, _PROBE, _SCALE = range(6)
 
 
 def _draw(seed: int, *key: int) -> int:
     # 31 bits: Keras adds offsets to seeds that must fit a signed 32-bit integer.
     return int(np.random.SeedSequence([seed, *key]).generate_state(1)[0] >> 1)
+
+
+def _permutation(n: int, seed: int, *key: int) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(_draw(seed, *key))).permutation(n)
 
 
 def weight_seed(seed: int, index: int) -> int:
@@ -34,10 +38,14 @@ def split_seed(seed: int) -> int:
 
 def probe_rows(seed: int, n_samples: int, n_rows: int) -> np.ndarray:
     """Return which samples (n_rows,) health is measured on; where there are fewer, some come more than once."""
-    order = np.random.Generator(np.random.PCG64(_draw(seed, _PROBE))).permutation(n_samples)
-    return np.resize(order[:n_rows], n_rows)
+    return np.resize(_permutation(n_samples, seed, _PROBE)[:n_rows], n_rows)
+
+
+def scaling_rows(seed: int, n_samples: int, n_rows: int) -> np.ndarray:
+    """Return which samples, at most n_rows, initial weights are scaled by."""
+    return _permutation(n_samples, seed, _SCALE)[:n_rows]
 
 
 def batch_order(seed: int, epoch: int, n_samples: int) -> np.ndarray:
     """Return the order (n_samples,) in which an epoch visits the samples."""
-    return np.random.Generator(np.random.PCG64(_draw(seed, _ORDER, epoch))).permutation(n_samples)
+    return _permutation(n_samples, seed, _ORDER, epoch)

@@ -228,7 +228,10 @@ ALTERNATIVES = Alternatives(("exponential", "relu", "tanh"), (None, "after", "be
 
 @pytest.mark.parametrize(
     "params",
-    [{"dropout": 0.2, "residual": True}, {"optimizer": keras.optimizers.SGD(0.1, 0.9, use_ema=True, name="averaging")}],
+    [
+        {"dropout": 0.2, "residual": True, "kernel_initializer": "lsuv"},
+        {"optimizer": keras.optimizers.SGD(0.1, 0.9, use_ema=True, name="averaging")},
+    ],
     ids=shown,
 )
 def test_activations_and_normalizations_share_a_program_and_give_ordinary_networks(params):

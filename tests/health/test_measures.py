@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, SATURATION_MARGIN
 from tuner.health.measures import PROBE_ROWS, RANGES, Probe, measure_model
+from tuner.layers import Maxout, get_activation
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(PROBE_ROWS, 5)).astype("float64")
@@ -117,15 +118,60 @@ def test_a_dead_unit_is_told_from_a_sparse_one():
     assert layers["dead_units"][1] == 0
 
 
-@pytest.mark.parametrize("name", sorted(RANGES.keys() - {"scaled_sigmoid", "penalized_tanh"}))
+@pytest.mark.parametrize("name", sorted(RANGES))
 def test_saturation_knows_the_range_of_every_bounded_activation(name):
-    model = dense(keras.layers.Dense(4, name, kernel_initializer=keras.initializers.RandomNormal(stddev=1e4)))
+    model = dense(
+        keras.layers.Dense(4, get_activation(name), kernel_initializer=keras.initializers.RandomNormal(stddev=1e4))
+    )
     _, layers, _ = measured(model, y=np.zeros((PROBE_ROWS, 4)))
     assert layers["saturation"][0] > 0.95
     assert layers["saturation_index"][0] > 0.95
     assert layers["saturated_units"][0] > 0.9
-    mild = dense(keras.layers.Dense(4, name, kernel_initializer=keras.initializers.RandomNormal(stddev=1e-3)))
+    mild = dense(
+        keras.layers.Dense(4, get_activation(name), kernel_initializer=keras.initializers.RandomNormal(stddev=1e-3))
+    )
     assert measured(mild, y=np.zeros((PROBE_ROWS, 4)))[1]["saturation"][0] == 0
+
+
+def test_a_unit_of_maxout_is_its_largest_piece():
+    model = dense(keras.layers.Dense(8, bias_initializer="normal"), Maxout(2), keras.layers.Dense(3))
+    probe, layers, _ = measured(model)
+    w1, b1, w2, b2 = (v.numpy() for v in model.trainable_variables)
+    pieces = (X @ w1 + b1).reshape(-1, 2, 4)
+    a1 = pieces.max(axis=1)
+    d2 = 2 * (a1 @ w2 + b2 - TARGETS) / 3
+    d1 = d2 @ w2.T
+    g = X.T @ ((pieces == a1[:, None]) * d1[:, None]).reshape(-1, 8) / PROBE_ROWS
+    facts = probe.layers[0]
+    assert (facts.activation, facts.units, facts.fan_in, facts.n_weights) == ("maxout", 4, 5, 40)
+    expected = {
+        "grad_norm": np.linalg.norm(g),
+        "error_rms": np.sqrt(np.mean(d1**2)),
+        "activation_mean": a1.mean(),
+        "activation_variance": a1.var(),
+        "saturation": np.nan,
+        "dead_units": 0,
+        "slope": 1,
+        "local_slope": np.sqrt(np.mean(w1**2)),
+    }
+    for name, value in expected.items():
+        assert layers[name][0] == pytest.approx(value, rel=1e-6, abs=1e-12, nan_ok=True), name
+    assert layers["error_rms"][1] == pytest.approx(np.sqrt(np.mean(d2**2)))
+
+
+def test_the_slope_of_a_parametric_relu_is_its_own():
+    model = dense(keras.layers.Dense(4), keras.layers.PReLU("random_normal"), keras.layers.Dense(3))
+    probe, layers, _ = measured(model)
+    w1, b1, slopes = (v.numpy() for v in model.trainable_variables[:3])
+    slope = np.where(X @ w1 + b1 > 0, 1, slopes)
+    assert probe.layers[0].activation == "prelu"
+    assert layers["slope"][0] == pytest.approx(np.sqrt(np.mean(slope**2)))
+
+
+def test_the_slopes_of_a_parametric_relu_on_images_are_no_layer_of_their_own():
+    image = [keras.layers.Reshape((5, 1)), keras.layers.Conv1D(3, 2), keras.layers.PReLU(), keras.layers.Flatten()]
+    probe, _, _ = measured(dense(*image, keras.layers.Dense(3)))
+    assert [(layer.kind, layer.activation) for layer in probe.layers] == [("Conv1D", "prelu"), ("Dense", "linear")]
 
 
 def test_an_activation_without_a_range_is_not_called_saturated_and_an_unknown_one_is_named():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tuner.backend import keras
 from tuner.backend import tensorflow as tf
-from tuner.layers import ELEMENTWISE, ChosenActivation, OptionalNormalization
+from tuner.layers import ELEMENTWISE, ChosenActivation, OptionalNormalization, get_activation
 
 NAMES = sorted(ELEMENTWISE)
 ALL = ChosenActivation(NAMES)
@@ -25,7 +25,7 @@ def chosen(choice, x):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_chosen_activation_has_the_values_and_slopes_of_the_activation(name):
-    function = keras.activations.get(name)
+    function = get_activation(name)
 
     @tf.function(input_signature=[tf.TensorSpec((None,), "float32")])
     def plain(x):
@@ -50,13 +50,13 @@ def test_a_chosen_activation_has_the_values_and_slopes_of_the_activation(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_elementwise_activations_map_every_number_by_itself(name):
     x = np.random.default_rng(0).normal(scale=3, size=(4, 5)).astype("float32")
-    function = keras.activations.get(name)
+    function = get_activation(name)
     one_by_one = [function(tf.constant([[number]])).numpy().item() for number in x.flat]
     np.testing.assert_allclose(np.asarray(function(x)).ravel(), one_by_one, rtol=1e-6)
 
 
 def test_every_elementwise_activation_of_keras_is_among_them():
-    functions = {keras.activations.get(name) for name in NAMES}
+    functions = {get_activation(name) for name in NAMES}
     others = {f.__name__ for f in vars(keras.activations).values() if callable(f) and f not in functions}
     of_several_numbers = {"glu", "log_softmax", "softmax", "sparsemax"}
     with_arguments = {"threshold"}

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tuner import network
+from tuner import network, seeds
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 History: TypeAlias = dict[str, list[float]]
 Predict: TypeAlias = Callable[[int, Any], np.ndarray]
 OnEpoch: TypeAlias = Callable[[int, Sequence[History], Predict, Sequence["Measurements | None"]], Iterable[int]]
+
+
+#: The training rows by which initial weights are scaled, where they are: a batch, large enough for a stable variance.
+SCALING_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,11 @@ class Part:
         """Return the part of the part at some positions; the table stays the same."""
         weights = None if self.sample_weight is None else self.sample_weight[positions]
         return Part(self.X, self.y[positions], weights, self.row_numbers[positions])
+
+    def counting(self) -> np.ndarray:
+        """Return the positions of the rows that count in the loss; all of them if none does."""
+        counting = np.arange(len(self)) if self.sample_weight is None else np.flatnonzero(self.sample_weight)
+        return counting if len(counting) else np.arange(len(self))
 
     def empty(self) -> Part:
         """Return a part without rows that has the shapes of this one."""
@@ -154,6 +163,19 @@ class Lane:
     state: LaneState | None = None
     alternatives: Alternatives | None = None
     recurring: bool = False
+
+    def fresh_model(self) -> keras.Model:
+        """Return the network with the weights that it is to begin with."""
+        model = network.build(self.hyperparameters, self.train.X.shape[1:], self.output, self.seed)
+        if network.scaled_by_data(self.hyperparameters):
+            self.scale_weights(model)
+        return model
+
+    def scale_weights(self, model: keras.Model) -> None:
+        """Scale the fresh weights of a model by rows that the lane trains on; see `network.scale_weights`."""
+        counting = self.train.counting()
+        rows = counting[seeds.scaling_rows(self.seed, len(counting), SCALING_ROWS)]
+        network.scale_weights(model, self.hyperparameters, network.as_dense(self.train.features(rows)))
 
     @property
     def parts(self) -> dict[str, Part]:

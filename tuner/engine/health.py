@@ -6,8 +6,6 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from tuner import network, seeds
 from tuner.engine.base import History, Lane, Part
 from tuner.engine.compilation import learning_rates, optimizer_config
@@ -18,10 +16,7 @@ from tuner.health.measures import PROBE_ROWS, Probe
 
 def probe_of(lane: Lane) -> Part:
     """Return the rows on which the health of a lane is measured: a fixed sample of those that count in the loss."""
-    weights = lane.train.sample_weight
-    counting = np.arange(len(lane.train)) if weights is None else np.flatnonzero(weights)
-    if not len(counting):
-        counting = np.arange(len(lane.train))
+    counting = lane.train.counting()
     return lane.train.take(counting[seeds.probe_rows(lane.seed, len(counting), PROBE_ROWS)])
 
 

@@ -53,7 +53,7 @@ class KerasCrew(Crew):
             if lane.state:
                 self.model = lane.state.model
             else:
-                self.model = network.build(hyperparameters, lane.train.X.shape[1:], lane.output, lane.seed)
+                self.model = lane.fresh_model()
             if not (lane.state and lane.state.keep_optimizer):
                 compile_model(self.model, hyperparameters, lane.task, lane.output, lane.steps)
                 if lane.state and lane.state.optimizer_values is not None:

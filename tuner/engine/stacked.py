@@ -137,8 +137,10 @@ def _weight_bytes(lane: Lane) -> int:
     values = lane.hyperparameters
     if values["model"] is not None:
         return 0
-    sizes = [math.prod(lane.train.X.shape[1:]), *widths(values["units"], values["hidden_layers"]), lane.output.units]
-    weights = sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+    hidden = widths(values["units"], values["hidden_layers"])
+    given, pieces = [math.prod(lane.train.X.shape[1:]), *hidden], network.pieces_of(values["activation"])
+    made = [*(pieces * units for units in hidden), lane.output.units]
+    weights = sum((a + 1) * b for a, b in zip(given, made, strict=True))
     return weights * np.dtype(values["dtype"]).itemsize
 
 
@@ -157,7 +159,7 @@ class _Prepared:
         if lane.state is not None:
             model = lane.state.model
         elif values["model"] is not None:
-            model = network.build(values, lane.train.X.shape[1:], lane.output, lane.seed)
+            model = lane.fresh_model()
         return cls(lane, model, structure_of(lane, model))
 
 
@@ -309,11 +311,21 @@ class StackedCrew(Crew):
                     values |= program.alternatives.choose(program.template, lane.hyperparameters)
                 defaults = zip(program.trainable + program.state, sum(program.defaults[:2], []), strict=True)
                 mine = [np.asarray(values.get(id(v), default), default.dtype) for v, default in defaults]
+                if network.scaled_by_data(lane.hyperparameters):
+                    mine = self._scaled(lane, mine)
             weights.append(mine)
         n = len(program.trainable)
         stacked = [self._stack(values) for values in zip(*weights, strict=True)]
         slots = [self._stack(values) for values in zip(*(o.slots for o in self._optimizers), strict=True)]
         return stacked[:n], stacked[n:], slots
+
+    def _scaled(self, lane: Lane, values: list[np.ndarray]) -> list[np.ndarray]:
+        """Return fresh values of the template's variables, the kernels scaled by the lane's rows."""
+        variables = self.program.trainable + self.program.state
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        lane.scale_weights(self.program.template)
+        return [np.asarray(variable) for variable in variables]
 
     def _stack(self, values: Sequence[np.ndarray]) -> Any:
         """Stack one array for each lane; idle lanes repeat the first."""

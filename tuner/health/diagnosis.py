@@ -148,7 +148,8 @@ ADAPTIVE = frozenset(
 
 #: Activations whose recommended initial weights are He's; those for which tuner.network resolves "auto" to He.
 RECTIFIERS = frozenset(
-    "relu relu6 leaky_relu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus".split()
+    "relu relu6 leaky_relu prelu elu celu gelu silu swish hard_silu hard_swish mish squareplus sparse_plus "
+    "penalized_tanh".split()
 )
 
 #: What may cause what: the first that was found, and does not come later, explains the condition.

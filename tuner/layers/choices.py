@@ -12,12 +12,13 @@ from typing import Any
 
 from tuner.backend import keras
 from tuner.backend import tensorflow as tf
+from tuner.layers.activations import get_activation
 
-#: The activations of Keras that map every number by itself, and the same way in training and inference.
+#: The activations that map every number by itself, and the same way in training and inference.
 ELEMENTWISE = frozenset(
     "relu relu6 leaky_relu elu selu celu gelu silu swish hard_silu hard_swish mish softplus softsign squareplus "
     "sparse_plus sigmoid hard_sigmoid tanh hard_tanh tanh_shrink soft_shrink hard_shrink exponential linear "
-    "sparse_sigmoid log_sigmoid".split()
+    "sparse_sigmoid log_sigmoid scaled_sigmoid penalized_tanh".split()
 )
 
 
@@ -38,7 +39,7 @@ class ChosenActivation(keras.layers.Layer):
     def __init__(self, activations: Sequence[str], **kwargs: Any):
         super().__init__(**kwargs)
         self.activations = tuple(activations)
-        self._functions = [keras.activations.get(name) for name in self.activations]
+        self._functions = [get_activation(name) for name in self.activations]
 
     def build(self, input_shape: Any) -> None:
         """Make the weight."""

@@ -33,6 +33,18 @@ def convolutional(input_shape: Any, n_outputs: int, output_activation: Any) -> k
     return keras.Sequential([keras.Input(input_shape), *layers])
 
 
+def scaled(input_shape: Any, n_outputs: int, output_activation: Any, kernel_initializer: Any) -> keras.Model:
+    """Make a network for images with the initialiser that it is given."""
+    layers = [
+        keras.layers.Conv2D(4, 2, padding="same", activation="relu", kernel_initializer=kernel_initializer),
+        keras.layers.BatchNormalization(),
+        keras.layers.Flatten(),
+        keras.layers.Dense(8, "tanh"),
+        keras.layers.Dense(n_outputs, output_activation, kernel_initializer=kernel_initializer),
+    ]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+
 def functional(input_shape: Any, n_outputs: int, output_activation: Any, activation: Any) -> keras.Model:
     """Make a network with a shortcut, a normalisation of rows, and weights with a limit and a penalty."""
     inputs = keras.Input(input_shape)
@@ -70,14 +82,25 @@ def cubic(y_true: Any, y_pred: Any) -> Any:
 _WARMED_UP = keras.optimizers.schedules.CosineDecay(1e-3, 12, warmup_target=0.02, warmup_steps=5, name="warmed_up")
 _STAIRCASE = keras.optimizers.schedules.InverseTimeDecay(0.02, 3, 0.5, staircase=True, name="staircase")
 
+#: The activations that the studies compare.
+ACTIVATIONS = (
+    "tanh sigmoid relu leaky_relu prelu elu selu softplus softsign gelu swish maxout scaled_sigmoid penalized_tanh"
+).split()
+
 #: Arguments of `EngineTestCase.lane`; an engine trains every one of these lanes as plain Keras does. To save time,
 #: options share an entry that have nothing to do with each other.
 OPTIONS: list[dict[str, Any]] = [
     {},
     # the network
     {"units": (16, 8, 4), "activation": "tanh"},
+    {"activation": "prelu", "residual": True, "batch_normalization": "after"},
+    {"activation": "maxout", "residual": True, "batch_normalization": "before", "dropout": 0.2, "dtype": "float64"},
+    {"activation": "penalized_tanh", "output_activation": "scaled_sigmoid", "task": "regression"},
     {"hidden_layers": 0, "bias_initializer": "random_normal"},
     {"kernel_initializer": "random_uniform", "initializer_scale": 0.1, "activation": "selu", "shuffle": False},
+    {"kernel_initializer": "lsuv", "units": (8, 5), "residual": True, "bias_initializer": "random_normal"},
+    {"kernel_initializer": "lsuv", "batch_normalization": "after", "dropout": 0.3, "activation": "maxout"},
+    {"kernel_initializer": "lsuv", "model": scaled, "sample_shape": (3, 2, 1)},
     {"batch_normalization": "before"},
     {"batch_normalization": "before", "dtype": "float64"},
     {"batch_normalization": "after", "activation": "silu"},
@@ -159,7 +182,7 @@ def fitted_by_keras(lane: Lane) -> tuple[History, keras.Model]:
                 yield part.features(rows), part.y[rows], *weights
 
     with network.precision(values["dtype"]):
-        model = network.build(values, part.X.shape[1:], lane.output, lane.seed)
+        model = lane.fresh_model()
         optimizer = make_optimizer(values, lane.steps * lane.epochs)
         if (factors := network.rate_factors(model, values)) is not None:
             scale_rates(optimizer, factors)
@@ -275,7 +298,7 @@ class EngineTestCase:
                 weight_decay=0.01,
                 clipnorm=0.5,
                 dropout=0.3,
-                kernel_initializer="orthogonal",
+                kernel_initializer="lsuv",
                 class_weight={0: 0, 1: 1, 2: 3},
                 shuffle=False,
                 epochs=5,
@@ -464,6 +487,7 @@ class EngineTestCase:
         [
             {"dropout": 0.3, "batch_normalization": "before", "activation": "tanh"},
             {"residual": True, "units": (8, 5), "optimizer": "nesterov", "clipnorm": 0.1},
+            {"residual": True, "units": (8, 5), "activation": "maxout", "batch_normalization": "before"},
             {"model": convolutional, "sample_shape": (3, 2, 1)},
             {"model": subclassed},
             {"output_activation": "sigmoid", "loss": "mean_squared_error", "activation": "softsign"},
@@ -474,6 +498,24 @@ class EngineTestCase:
     )
     def test_health_is_measured_as_beside_plain_keras(self, engine: Engine, params: dict[str, Any]) -> None:
         """Every measure of every layer and epoch, also in the company of a longer and wilder lane."""
+        self.assert_health_as_beside_keras(engine, params)
+
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    def test_every_activation_is_trained_and_measured(self, engine: Engine, activation: str) -> None:
+        """The loss falls, every hidden layer has gradients and slopes, and health is as beside plain Keras."""
+        params: dict[str, Any] = {"activation": activation, "units": (8, 5), "learning_rate": 0.03}
+        trained = self.assert_health_as_beside_keras(engine, params)
+        assert trained.history["loss"][-1] < trained.history["loss"][0]
+        assert trained.health is not None
+        assert [layer.activation for layer in trained.health.facts.layers[:-1]] == [
+            network.activation_name(activation)
+        ] * 2
+        for name in ("grad_norm", "slope", "local_slope", "signal_variance"):
+            assert (trained.health.layer(name)[:, :-1] > 0).all(), name
+        assert (trained.health.layer("dead_units")[:, :-1] < 1).all()
+
+    def assert_health_as_beside_keras(self, engine: Engine, params: dict[str, Any]) -> TrainedLane:
+        """Assert that a lane's health is measured as beside plain Keras; return the trained lane."""
         lane = self.lane(weighted=True, dtype="float64", **params)
         [expected] = KerasEngine().train([lane])
         trained, beside = engine.train([lane, self.lane(1, 91, dtype="float64", **{**params, "learning_rate": 0.5})])
@@ -488,6 +530,7 @@ class EngineTestCase:
             theirs, ours = expected.health.of_network(name), trained.health.of_network(name)
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-10, err_msg=name)
         assert beside.health.epochs == list(range(len(beside.history["loss"]) + 1))
+        return trained
 
     def test_measuring_health_does_not_touch_training(self, engine: Engine) -> None:
         """The same weights come out where nothing is measured."""
