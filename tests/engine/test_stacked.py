@@ -223,13 +223,28 @@ def test_a_seed_gives_the_same_predictions_in_every_fit_and_any_company():
 
 # Networks that share a program ----------------------------------------------------------------------------------------
 
+
+def test_targets_are_data_of_a_lane():
+    given = [None, (0.1, 0.9), (-0.2, 0.8)]
+    lanes = [lane(target_range=ends, loss="mean_squared_error", output_activation="sigmoid") for ends in given]
+    engine = StackedEngine(strict=True)
+    assert [indices for indices, _ in engine.crews(lanes)] == [[0, 1, 2]]
+    for trained, expected in zip(engine.train(lanes), KerasEngine().train(lanes), strict=True):
+        assert_same(trained, expected)
+
+
 ALTERNATIVES = Alternatives(("exponential", "relu", "tanh"), (None, "after", "before"))
 
 
 @pytest.mark.parametrize(
     "params",
     [
-        {"dropout": 0.2, "residual": True, "kernel_initializer": "lsuv"},
+        {
+            "dropout": 0.2,
+            "residual": True,
+            "kernel_initializer": "lsuv",
+            "layerwise_learning_rates": (1, 0.5, 2),
+        },
         {"optimizer": keras.optimizers.SGD(0.1, 0.9, use_ema=True, name="averaging")},
     ],
     ids=shown,

@@ -493,6 +493,7 @@ class EngineTestCase:
             {"output_activation": "sigmoid", "loss": "mean_squared_error", "activation": "softsign"},
             {"loss": "sparse_categorical_crossentropy", "batch_size": 1, "hidden_layers": 0},
             {"task": "regression", "early_stopping": True, "optimizer": "sgd"},
+            {"target_range": (-0.8, 0.8), "loss": "mean_squared_error", "layerwise_learning_rates": 3.0},
         ],
         ids=shown,
     )
