@@ -210,7 +210,7 @@ def _panels(
     table: pd.DataFrame, panels: str | None, labels: Mapping[str, str] | None
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     parts = _groups(table, panels)
-    columns = min(len(parts), 3)
+    columns = 2 if len(parts) == 4 else min(len(parts), 3)
     rows = -(-len(parts) // columns)
     figure = Figure(figsize=(6 if columns == 1 else 4 * columns, 3.6 * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
