@@ -6,10 +6,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: study test lint ui bench clean
+.PHONY: study studies test lint ui bench clean
 
 study: $(INSTALLED)  ## run the digits study
 	$(BIN)/tuner run studies/digits.py
+
+studies: $(INSTALLED)  ## write the index of the studies again, from what they found
+	$(BIN)/tuner report studies
 
 test: $(INSTALLED)  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal

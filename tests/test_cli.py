@@ -51,6 +51,45 @@ def test_options_replace_what_the_file_says(study_file, tmp_path):
     assert "going on" not in again.output and "3 trials: 3 complete" in again.output
 
 
+ANSWER = """
+
+def answer(search):
+    from tuner import Answer
+    from tuner.report import plots, tables
+
+    table = tables.scores(search)
+    return Answer(f"There are {len(table)} scores | in all.", table[["C", "score"]], plots.bars(table, "C", "score"))
+"""
+
+
+def test_an_answer_is_shown_and_kept_and_the_index_is_made_of_what_is_kept(study_file, tmp_path):
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    text = '"""Which C?"""' + FILE.format(seconds=0).replace("cv=2", "cv=2, quick={'n_trials': 1}") + ANSWER
+    (folder / "which.py").write_text(text)
+    run = ["run", "studies/which.py", "--no-tracking"]
+    result = CliRunner().invoke(cli.tuner, [*run, "--quick"], catch_exceptions=False)
+    assert "Which C?" in result.output and "There are 2 scores" in result.output
+    assert sorted(path.name for path in (folder / "results" / "quick").iterdir()) == [
+        "which.csv",
+        "which.json",
+        "which.svg",
+    ]
+    report = ["report", "studies"]
+    CliRunner().invoke(cli.tuner, report, catch_exceptions=False)
+    assert "Which C?" in (folder / "README.md").read_text() and "scores" not in (folder / "README.md").read_text()
+    for _ in range(2):
+        CliRunner().invoke(cli.tuner, run, catch_exceptions=False)
+        result = CliRunner().invoke(cli.tuner, report, catch_exceptions=False)
+        assert result.output == f"Written: {os.path.join('studies', 'README.md')}\n"
+        page = (folder / "README.md").read_text()
+        assert page.count("There are 4 scores | in all.") == page.count("![which](results/which.svg)") == 1
+        assert page.count("| C | score |") == 1 and "Took " in page
+    (folder / "README.md").write_text("mine")
+    result = CliRunner().invoke(cli.tuner, report)
+    assert "must hold the lines" in str(result.exception) and (folder / "README.md").read_text() == "mine"
+
+
 def test_an_error_is_one_line_and_no_traceback(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tuner", "run", "missing.py"], cwd=tmp_path, capture_output=True, text=True

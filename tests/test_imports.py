@@ -16,6 +16,7 @@ HEAVY = ["tensorflow", "keras", "sklearn", "optuna", "mlflow"]
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
+    "answer": {"errors", "report"},
     "seeds": set(),
     "backend": set(),
     "hyperparameters": {"errors", "backend"},
@@ -57,11 +58,11 @@ MAY_IMPORT = {
         "report",
         "__init__",
     },
-    "study": {"backend", "errors", "health", "progress", "search", "tracking", "report"},
+    "study": {"answer", "backend", "errors", "health", "progress", "search", "tracking", "report"},
     "diagnose": {"backend", "errors", "health", "results", "search"},
-    "cli": {"diagnose", "errors", "report", "study", "tracking", "__init__"},
+    "cli": {"answer", "diagnose", "errors", "report", "study", "tracking", "__init__"},
     "__main__": {"cli"},
-    "testing": {"__init__", "errors", "engine", "estimators", "health", "network", "seeds", "tracking"},
+    "testing": {"__init__", "answer", "errors", "engine", "estimators", "health", "network", "seeds", "tracking"},
 }
 
 # Where a library may be imported; everything else goes through these.

@@ -130,7 +130,10 @@ study = Study("iris", lambda: load_iris(return_X_y=True), estimator, {"C": [0.1,
 
 def test_a_study_file_declares_a_study(tmp_path):
     (tmp_path / "iris.py").write_text(FILE)
-    assert load_study_file("iris.py").run(verbose=False, n_jobs=2).n_trials_ == 2
+    file = load_study_file("iris.py")
+    [study] = file.studies
+    assert study.run(verbose=False, n_jobs=2).n_trials_ == 2
+    assert file.question == "" and file.run(verbose=False) is None, "nothing is asked, and nothing answered"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +142,8 @@ def test_a_study_file_declares_a_study(tmp_path):
         (None, "there is no study file"),
         ("x = 1", "declares no study"),
         ("study = 3", "found int"),
+        ("studies = ()", "declares no study.*found no studies"),
+        (f"{FILE}\nanswer = 42", "answer must be a function.*42"),
         ("def (", "cannot be loaded: SyntaxError"),
         ("import no_such_module", "cannot be loaded: ModuleNotFoundError.*line 1"),
         ("\n\n1 / 0", "ZeroDivisionError.*line 3"),
@@ -149,3 +154,75 @@ def test_a_file_that_is_no_study_is_an_error_that_says_why(content, message, tmp
         (tmp_path / "broken.py").write_text(content)
     with pytest.raises(StudyFileError, match=message):
         load_study_file(tmp_path / "broken.py")
+
+
+QUESTION = '''
+"""Which C suits irises,
+and does it matter?
+
+More words.
+"""
+
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from neighbour import Doubled
+from tuner import Answer, Study
+from tuner.report import plots, tables
+
+studies = [
+    Study(name, lambda: load_iris(return_X_y=True), Doubled(max_iter=2000), {"C": [0.1, 1.0]}, n_trials=3, cv=3,
+          quick={"n_trials": 2, "estimator__tol": 0.1}, random_state=0)
+    for name in ("first", "second")
+]
+
+
+def answer(first, second):
+    scored = tables.scores(first)
+    return Answer(
+        text=f"{len(scored)} and {len(tables.scores(second))} scores, tol={first.estimator.tol}.",
+        table=scored.groupby("C", as_index=False)["score"].mean(),
+        figure=plots.bars(scored, "C", "score"),
+        claims={"all is well": True, "nothing is": False},
+    )
+'''
+NEIGHBOUR = """
+from sklearn.linear_model import LogisticRegression
+
+
+class Doubled(LogisticRegression):
+    pass
+"""
+
+
+@pytest.fixture
+def question(tmp_path):
+    (tmp_path / "which_c.py").write_text(QUESTION)
+    (tmp_path / "neighbour.py").write_text(NEIGHBOUR)
+    return load_study_file("which_c.py")
+
+
+def test_a_file_may_ask_a_question_of_several_studies_and_answer_it(question):
+    tracker = MemoryTracker()
+    answer = question.run(verbose=False, tracking=tracker, n_jobs=2)
+    assert question.question == "Which C suits irises, and does it matter?"
+    assert answer.text == "9 and 9 scores, tol=0.0001." and answer.seconds > 0
+    assert tracker.answer is answer
+    assert "DOES NOT HOLD: nothing is" in str(answer) and "holds: all is well" in str(answer)
+    again = question.run(verbose=False, tracking=None)
+    assert again.text == answer.text, "it starts anew: earlier sessions leave no measurements"
+
+
+def test_a_quick_run_makes_the_declared_changes_and_is_kept_apart(question):
+    assert question.run(verbose=False, quick=True, tracking=None).text == "6 and 6 scores, tol=0.1."
+    assert load_study("mlruns/journal.log", "first-quick") and not load_study("mlruns/journal.log", "first")
+    [study, _] = question.studies
+    assert study.run(verbose=False, quick=True, tracking=None, n_trials=3, name="mine").n_trials_ == 3
+
+
+def test_modules_beside_a_file_are_not_confused_with_those_of_another_folder(question, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "which_c.py").write_text(QUESTION)
+    (other / "neighbour.py").write_text(NEIGHBOUR.replace("pass", "words = 'the other'"))
+    assert load_study_file(other / "which_c.py").studies[0].estimator.words == "the other"
+    assert not hasattr(question.studies[0].estimator, "words")

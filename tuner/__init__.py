@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tuner.answer import Answer as Answer
     from tuner.errors import NonFiniteLossError as NonFiniteLossError
     from tuner.errors import TunerError as TunerError
     from tuner.estimators import KerasClassifier as KerasClassifier
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Answer": "tuner.answer",
     "GlobalScaler": "tuner.preprocessing",
     "KerasClassifier": "tuner.estimators",
     "KerasRegressor": "tuner.estimators",

@@ -22,6 +22,7 @@ def tuner() -> None:
 
 @tuner.command()
 @click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--quick", is_flag=True, help="The version of a minute that the file declares, kept apart.")
 @click.option("--trials", type=click.IntRange(min=1), help="Total number of trials, earlier sessions included.")
 @click.option("--seed", type=click.IntRange(min=0), help="Replaces the study's random_state.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Start no trial after so many seconds.")
@@ -31,6 +32,7 @@ def tuner() -> None:
 @click.option("--fresh", is_flag=True, help="Set the finished trials of this study aside and start anew.")
 def run(
     file: str,
+    quick: bool,
     trials: int | None,
     seed: int | None,
     timeout: float | None,
@@ -39,7 +41,12 @@ def run(
     no_tracking: bool,
     fresh: bool,
 ) -> None:
-    """Run the study that FILE declares, or what is left of it."""
+    """Run the study that FILE declares, or what is left of it.
+
+    A file that answers its question is run from the start. Its answer is printed, tracked and written into the folder
+    results beside the file, or into results/quick.
+    """
+    from tuner.answer import RESULTS
     from tuner.study import load_study_file
 
     changes: dict[str, Any] = {
@@ -52,14 +59,27 @@ def run(
     changes = {name: value for name, value in changes.items() if value is not None}
     if no_tracking:
         changes["tracking"] = None
-    study = load_study_file(file)
+    study_file = load_study_file(file)
     try:
-        study.run(fresh=fresh, **changes)
+        answer = study_file.run(quick=quick, fresh=fresh, **changes)
     except KeyboardInterrupt:
         click.echo("Interrupted. Finished trials are kept; the same command goes on.")
         sys.exit(130)
-    if changes.get("tracking", study.tracking) == "mlflow":
+    if answer is not None:
+        click.echo(f"\n{study_file.question}\n\n{answer}")
+        folder = study_file.path.parent / RESULTS / ("quick" if quick else "")
+        click.echo(f"Kept: {', '.join(map(str, answer.save(folder, study_file.path.stem)))}")
+    if "mlflow" in [changes.get("tracking", study.tracking) for study in study_file.studies]:
         click.echo("See the runs with: tuner ui   (or: make ui)")
+
+
+@tuner.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+def report(folder: str) -> None:
+    """Write the questions and answers of FOLDER's study files into its README.md, from what is kept in results."""
+    from tuner.answer import write_index
+
+    click.echo(f"Written: {write_index(folder)}")
 
 
 @tuner.command()

@@ -75,6 +75,7 @@ from tuner.tracking.autolog import autologging_off
 from tuner.tracking.base import NullTracker, StudyRecord, StudyResult, Tracker
 
 if TYPE_CHECKING:
+    from tuner.answer import Answer
     from tuner.health.report import HealthReport
 
 __all__ = [
@@ -792,6 +793,17 @@ class OptunaSearchCV(BaseSearchCV):
                 **self._outcome_so_far(plan, chosen=error is None),
             )
         )
+
+    def track_answer(self, answer: Answer) -> None:
+        """Keep an answer with the tracked record of this study, if there is one.
+
+        Parameters
+        ----------
+        answer : Answer
+        """
+        check_is_fitted(self, "study_")
+        if (record := self.study_.user_attrs.get(_TRACKING)) is not None and self.tracking is not None:
+            _tracker(self.tracking).log_answer(record, answer)
 
     def _outcome_so_far(self, plan: _Plan, chosen: bool) -> dict[str, Any]:
         trials = finished_trials(self.study_)

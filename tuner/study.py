@@ -1,20 +1,44 @@
-"""A study: what a study file declares, and what ``tuner run`` runs."""
+"""A study: what a study file declares, and what ``tuner run`` runs.
+
+A study file asks one question, in the first paragraph of its docstring. It declares ``study = Study(...)``, or
+``studies = (Study(...), ...)`` where a question takes several, and may answer it:
+
+.. code-block:: python
+
+    def answer(search):  # of every study one, fitted, in their order
+        scored = tables.scores(search)  # tuner.report.tables: the search as long tables, by trial, fold, epoch, layer
+        means = scored.groupby("activation")["score"].mean()
+        return Answer(
+            text=f"{means.idxmax()} scores best, {means.max():.3f}.",  # computed: it says what came out
+            table=means.reset_index(),
+            figure=plots.bars(scored, "activation", "score"),  # tuner.report.plots: lines, bars, heat_map
+            claims={"every activation beats guessing": means.min() > 0.2},  # must hold, with ``--quick`` too
+        )
+
+Trials are compared best where the space is a grid of lists, ``random_state`` one of them, so that seeds train side by
+side. The file may import its neighbours in its folder.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import sys
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import cloudpickle
+from sklearn.base import clone
 from sklearn.exceptions import FitFailedWarning
 
+from tuner.answer import Answer, question_of
 from tuner.errors import HyperparameterError, StudyFileError
 from tuner.progress import Progress, Row, best_table, summary
 from tuner.search import OptunaSearchCV, finished_trials, load_study, score_of, set_aside, state_of
@@ -57,6 +81,8 @@ class Study:
         As in `OptunaSearchCV`.
     health : {"record", "prune", "objective", "constraint", False, None}, default="record"
         As in `OptunaSearchCV`.
+    quick : mapping of str to object, default={}
+        What a quick run changes, as `run` takes changes: ``{"n_trials": 4, "estimator__epochs": 2}``.
     """
 
     def __init__(
@@ -80,6 +106,7 @@ class Study:
         tracking: str | Tracker | None = "mlflow",
         experiment: str | None = None,
         health: str | bool | None = "record",
+        quick: Mapping[str, Any] = MappingProxyType({}),
     ):
         self.name = name
         self.data = data
@@ -99,18 +126,23 @@ class Study:
         self.tracking = tracking
         self.experiment = experiment
         self.health = health
+        self.quick = quick
 
-    def run(self, *, fresh: bool = False, verbose: bool = True, **changes: Any) -> OptunaSearchCV:
+    def run(self, *, quick: bool = False, fresh: bool = False, verbose: bool = True, **changes: Any) -> OptunaSearchCV:
         """Run the study, or what is left of it.
 
         Parameters
         ----------
+        quick : bool, default=False
+            Whether to make the changes that the study declares for a quick run. Its trials are kept apart, under the
+            study's name with ``-quick``.
         fresh : bool, default=False
             Whether to start anew. What a study of this name holds is set aside under another name, not deleted.
         verbose : bool, default=True
             Whether to show the trials as they finish, and the best of them at the end.
         **changes : object
-            Parameters of the study to replace for this run, by name: ``n_trials=10``, ``tracking=None``.
+            Parameters of the study to replace for this run, by name: ``n_trials=10``, ``tracking=None``; those of its
+            estimator as ``estimator__epochs=5``.
 
         Returns
         -------
@@ -124,10 +156,15 @@ class Study:
         KeyboardInterrupt
             After Ctrl-C. Finished trials are kept and shown; the same call goes on from there.
         """
-        settings = {**vars(self), **changes}
+        if quick:
+            changes = {"name": f"{self.name}-quick", **self.quick, **changes}
+        inner = {name.partition("__")[2]: changes.pop(name) for name in list(changes) if name.startswith("estimator__")}
         unknown = set(changes) - set(vars(self))
         if unknown:
             raise TypeError(f"run() got unknown changes {sorted(unknown)}; a study has {', '.join(vars(self))}.")
+        settings = {**vars(self), **changes}
+        if inner:
+            settings["estimator"] = clone(settings["estimator"]).set_params(**inner)
         if not isinstance(settings["n_trials"], int) or settings["n_trials"] < 1:
             raise HyperparameterError(f"n_trials must be an integer >= 1; got {settings['n_trials']!r}.")
         name, storage = settings["name"], settings["storage"]
@@ -188,8 +225,53 @@ def _row(trial: Any, metric: str) -> Row:
     )
 
 
-def load_study_file(path: str | Path) -> Study:
-    """Load the study that a Python file declares in its variable ``study``.
+@dataclass(frozen=True)
+class StudyFile:
+    """A question, the studies that it takes, and its answer.
+
+    Parameters
+    ----------
+    path : Path
+    question : str
+        The first paragraph of the file's docstring if it is a question, else empty.
+    studies : tuple of Study
+    answer : callable or None
+        Turns the studies' searches, in their order, into an `Answer`.
+    """
+
+    path: Path
+    question: str
+    studies: tuple[Study, ...]
+    answer: Callable[..., Answer] | None = None
+
+    def run(self, *, fresh: bool = False, **settings: Any) -> Answer | None:
+        """Run every study, and answer the question where the file says how.
+
+        Parameters
+        ----------
+        fresh : bool, default=False
+            Whether to start anew. An answer is of one run: with it, this is always so, since the measurements of
+            earlier sessions are not at hand.
+        **settings : object
+            Passed to `Study.run` of each: ``quick``, ``verbose`` and changes.
+
+        Returns
+        -------
+        Answer or None
+            None where the file has no function ``answer``. It is also kept with the tracked record of every study.
+        """
+        start = time.perf_counter()
+        searches = [study.run(fresh=fresh or self.answer is not None, **settings) for study in self.studies]
+        if self.answer is None:
+            return None
+        answer = replace(self.answer(*searches), seconds=time.perf_counter() - start)
+        for search in searches:
+            search.track_answer(answer)
+        return answer
+
+
+def load_study_file(path: str | Path) -> StudyFile:
+    """Load what a Python file declares: ``study`` or ``studies``, and perhaps a function ``answer``.
 
     Parameters
     ----------
@@ -197,7 +279,7 @@ def load_study_file(path: str | Path) -> Study:
 
     Returns
     -------
-    Study
+    StudyFile
 
     Raises
     ------
@@ -207,6 +289,23 @@ def load_study_file(path: str | Path) -> Study:
     path = Path(path).resolve()
     if not path.is_file():
         raise StudyFileError(f"there is no study file {path}. Name a Python file that sets `study = Study(...)`.")
+    module = _load(path)
+    declared = getattr(module, "studies", getattr(module, "study", None))
+    studies = declared if isinstance(declared, tuple | list) else (declared,)
+    if not studies or not all(isinstance(study, Study) for study in studies):
+        found = ", ".join(type(study).__name__ for study in studies) or "no studies"
+        raise StudyFileError(
+            f"{path} declares no study: set `study = Study(...)`, or `studies = (Study(...), ...)`, at its top level; "
+            f"found {found}."
+        )
+    answer = getattr(module, "answer", None)
+    if answer is not None and not callable(answer):
+        raise StudyFileError(f"{path}: answer must be a function of the finished searches; found {answer!r}.")
+    return StudyFile(path, question_of(path), tuple(studies), answer)
+
+
+def _load(path: Path) -> ModuleType:
+    """Execute a file as a module that may import its neighbours."""
     spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise StudyFileError(f"{path} is no Python file; a study file ends in .py.")
@@ -217,15 +316,30 @@ def load_study_file(path: str | Path) -> Study:
     sys.modules[spec.name] = module
     cloudpickle.register_pickle_by_value(module)
     try:
-        spec.loader.exec_module(module)
+        with _neighbours(path.parent):
+            spec.loader.exec_module(module)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raise StudyFileError(
             f"{path} cannot be loaded: {type(error).__name__}: {error} ({where.filename}, line {where.lineno})."
         ) from error
-    study = getattr(module, "study", None)
-    if not isinstance(study, Study):
-        raise StudyFileError(
-            f"{path} declares no study: set `study = Study(...)` at its top level; found {type(study).__name__}."
-        )
-    return study
+    return module
+
+
+@contextmanager
+def _neighbours(folder: Path) -> Iterator[None]:
+    """Let imports find the modules of a folder, as Python does for a script.
+
+    They are forgotten afterwards: another folder has a module of the same name, and what no process can import by name
+    travels by value.
+    """
+    known = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).parent == folder:
+                del sys.modules[name]

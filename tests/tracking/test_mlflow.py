@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -21,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tuner import KerasClassifier
+from tuner import Answer, KerasClassifier
 from tuner.errors import TrackingError
 from tuner.health.diagnosis import HealthReport, judge
 from tuner.health.summary import summarize
@@ -516,3 +517,18 @@ def test_a_study_that_never_finished_leaves_no_settings_behind(make_tracker, exp
     tracker.start(make_study(experiment=experiment))
     tracker.finish(make_result())
     assert dict(os.environ) == before
+
+
+def test_an_answer_is_the_description_of_the_run(make_tracker, client, experiment):
+    key = track(make_tracker(), experiment, make_trial(0))
+    table = pd.DataFrame({"activation": ["relu"], "score": [0.9]})
+    make_tracker().log_answer(key, Answer("ReLU is best.", table, Figure(), {"it is": True, "it was": np.False_}))
+    tags = client.get_run(key).data.tags
+    assert tags["answer"] == "ReLU is best." and tags["claim.it is"] == "True" and tags["claim.it was"] == "False"
+    assert tags["mlflow.note.content"].splitlines()[-1] == "| relu | 0.9 |"
+    assert {"answer.csv", "answer.png"} <= {artifact.path for artifact in client.list_artifacts(key)}
+
+
+def test_an_answer_that_cannot_be_kept_is_a_warning(make_tracker):
+    with pytest.warns(TrackingWarning, match="answer is not in the MLflow store"):
+        make_tracker().log_answer("0" * 32, Answer("Nothing.", pd.DataFrame({"x": [1]}), Figure()))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # The colours of Okabe & Ito 2008, which people with any colour vision tell apart.
 _BLUE, _ORANGE, _RED, _GREY = "#0072B2", "#E69F00", "#D55E00", "#999999"
+_COLORS = (_BLUE, _ORANGE, "#009E73", "#CC79A7", "#56B4E9", _RED, "#000000", _GREY)
+_MARKERS = "osv^DPX*"
 _STYLES = {"complete": ("o", _BLUE), "pruned": ("v", _ORANGE), "failed": ("x", _RED)}
 
 
@@ -67,4 +76,173 @@ def optimization_history(
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def lines(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    by: str | None = None,
+    panels: str | None = None,
+    *,
+    log: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw means over x as lines, with a band of one standard deviation to either side.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        In long form: the rows of equal x, `by` and `panels` are repetitions, such as folds and seeds.
+    x, y : str
+        Columns; x of numbers, or of names in the order in which they stand.
+    by : str, optional
+        A line for each of its values.
+    panels : str, optional
+        A panel for each of its values, all on one scale.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+    labels : mapping of str to str, optional
+        What to write for a column's name; "" for panels that are named by their value alone.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, parts = _panels(table, panels, labels)
+    groups = _groups(table, by)
+    for axes, part in parts:
+        for i, (name, rows) in enumerate(_groups(part, by, list(groups)).items()):
+            repeated = rows.groupby(x, sort=False, dropna=False)[y]
+            mean, spread = repeated.mean(), repeated.std().fillna(0)
+            at = mean.index if pd.api.types.is_numeric_dtype(mean.index) else mean.index.map(str)
+            color, marker = _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]
+            axes.plot(at, mean, color=color, marker=marker, markersize=4, label=name if by else None)
+            low = mean - spread
+            if "y" in log:  # no band to zero and below, which has no place on the axis
+                low = low.where(low > 0, mean / 10)
+            axes.fill_between(at, low, mean + spread, color=color, alpha=0.15, linewidth=0)
+        if "x" in log:
+            axes.set_xscale("log")
+        if "y" in log:
+            axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+    return _labelled(figure, parts, x, y, by, labels)
+
+
+def bars(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    by: str | None = None,
+    panels: str | None = None,
+    *,
+    log: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw means as bars, with one standard deviation to either side; the parameters are those of `lines`."""
+    figure, parts = _panels(table, panels, labels)
+    groups = _groups(table, by)
+    places = {value: i for i, value in enumerate(dict.fromkeys(table[x].map(str)))}
+    width = 0.8 / len(groups)
+    for axes, part in parts:
+        for i, (name, rows) in enumerate(_groups(part, by, list(groups)).items()):
+            repeated = rows[y].groupby(rows[x].map(str), sort=False)
+            mean, spread = repeated.mean(), repeated.std().fillna(0)
+            at = np.array([places[value] for value in mean.index]) + (i - (len(groups) - 1) / 2) * width
+            color = _COLORS[i % len(_COLORS)]
+            axes.bar(at, mean, width, yerr=spread, color=color, ecolor="#444444", label=name if by else None)
+        axes.set_xticks(range(len(places)), places, rotation=30 if max(map(len, places), default=0) > 8 else 0)
+        if "y" in log:
+            axes.set_yscale("log")
+        axes.grid(axis="y", alpha=0.3)
+    return _labelled(figure, parts, x, y, by, labels)
+
+
+def heat_map(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    value: str,
+    panels: str | None = None,
+    *,
+    labels: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw means as coloured cells with their numbers.
+
+    Parameters
+    ----------
+    table, panels, labels
+        As in `lines`.
+    x, y : str
+        The columns of a cell's place, from left to right and from top to bottom.
+    value : str
+        The column of numbers; all panels share one scale.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, parts = _panels(table, panels, labels)
+    keys = [table[name].map(str).rename(name) for name in ([panels] if panels else []) + [y, x]]
+    low, high = table[value].groupby(keys, sort=False).mean().agg(["min", "max"])
+    across, down = (list(dict.fromkeys(table[name].map(str))) for name in (x, y))
+    for axes, part in parts:
+        cells = part[value].groupby([part[y].map(str), part[x].map(str)]).mean().unstack().reindex(down, columns=across)
+        image = axes.imshow(cells.to_numpy(), aspect="auto", vmin=low, vmax=high, cmap="viridis")
+        for (row, column), number in np.ndenumerate(cells.to_numpy()):
+            dark = number < (low + high) / 2
+            axes.text(column, row, f"{number:.3g}", ha="center", va="center", color="white" if dark else "black")
+        axes.set_xticks(range(len(across)), across, rotation=30 if max(map(len, across)) > 8 else 0)
+        axes.set_yticks(range(len(down)), down)
+    figure.colorbar(image, ax=[axes for axes, _ in parts], label=(labels or {}).get(value, value))
+    return _labelled(figure, parts, x, y, None, labels)
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file; an SVG holds its letters as text, and is the same every time."""
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tuner", "font.family": "sans-serif"}):
+        figure.savefig(path, metadata={"Date": None} if str(path).endswith(".svg") else None)
+
+
+def _panels(
+    table: pd.DataFrame, panels: str | None, labels: Mapping[str, str] | None
+) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+    parts = _groups(table, panels)
+    columns = 2 if len(parts) == 4 else min(len(parts), 3)
+    rows = -(-len(parts) // columns)
+    figure = Figure(figsize=(6 if columns == 1 else 4 * columns, 3.6 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(parts) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid, parts, strict=False):
+        if panels:
+            axes.set_title(": ".join(filter(None, [(labels or {}).get(panels, panels), name])), fontsize=10)
+    return figure, list(zip(grid, parts.values(), strict=False))
+
+
+def _groups(table: pd.DataFrame, by: str | None, order: Sequence[str] | None = None) -> dict[str, pd.DataFrame]:
+    """Return the rows of every value of a column, by its name, in the order in which they stand."""
+    if by is None:
+        return {"": table}
+    names = table[by].map(str)
+    return {name: table[names == name] for name in (order if order is not None else dict.fromkeys(names))}
+
+
+def _labelled(
+    figure: Figure,
+    parts: Sequence[tuple[Axes, pd.DataFrame]],
+    x: str,
+    y: str,
+    by: str | None,
+    labels: Mapping[str, str] | None,
+) -> Figure:
+    words = labels or {}
+    figure.supxlabel(words.get(x, x), fontsize=10)
+    figure.supylabel(words.get(y, y), fontsize=10)
+    if by:
+        handles, names = parts[0][0].get_legend_handles_labels()
+        ncols = min(4, len(names))
+        figure.legend(handles, names, title=words.get(by, by), loc="outside upper center", ncols=ncols, frameon=False)
     return figure

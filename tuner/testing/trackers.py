@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from tuner.answer import Answer
 from tuner.tracking.base import State, StudyRecord, StudyResult, Tracker, TrialRecord
 
 MakeTracker = Callable[[], Tracker]
@@ -86,6 +87,17 @@ class TrackerTestCase:
         for trial in trials:
             tracker.log_trial(trial)
         assert tracker.finish(make_result(*trials, figures={"history": Figure()})) is None
+
+    def test_a_finished_study_is_given_its_answer(self, make_tracker: MakeTracker) -> None:
+        """Also by another tracker, and claims may be any words."""
+        tracker = make_tracker()
+        key = tracker.start(make_study())
+        tracker.finish(make_result())
+        table = pd.DataFrame({"activation": ["relu", "tanh"], "score": [0.9, math.nan]})
+        answer = Answer("ReLU.", table, Figure(), claims={'w^depth > 0, "exactly"': True, "x" * 400: False})
+        if key is not None:
+            for one in (tracker, make_tracker()):
+                assert one.log_answer(key, answer) is None
 
     def test_a_study_is_continued_by_what_start_returned(self, make_tracker: MakeTracker) -> None:
         """A study that was interrupted goes on in the same record."""

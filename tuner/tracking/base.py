@@ -1,8 +1,9 @@
 """The contract between a search and whatever keeps a record of it.
 
 A search calls a tracker from one thread, in this order: ``start`` once, ``log_trial`` once per finished trial (in trial
-order), ``finish`` once, whatever happened in between. Only the process that runs the search calls it; worker processes
-never do. A tracker owns no result: everything it is given is kept by the search and by Optuna as well.
+order), ``finish`` once, whatever happened in between; ``log_answer`` may follow. Only the process that runs the search
+calls it; worker processes never do. A tracker owns no result: everything it is given is kept by the search and by
+Optuna as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from tuner.answer import Answer
     from tuner.health.report import HealthReport
     from tuner.health.summary import HealthSummary
 
@@ -156,6 +158,17 @@ class Tracker(ABC):
     def finish(self, result: StudyResult) -> None:
         """Record the end of the study and return when everything is written. Never raises, as `log_trial`."""
 
+    @abstractmethod
+    def log_answer(self, record: str, answer: Answer) -> None:
+        """Add to the record of a finished study what it found. Never raises, as `log_trial`.
+
+        Parameters
+        ----------
+        record : str
+            What `start` of the study returned; it may have been another tracker's.
+        answer : Answer
+        """
+
 
 class NullTracker(Tracker):
     """Keeps nothing."""
@@ -170,20 +183,24 @@ class NullTracker(Tracker):
     def finish(self, result: StudyResult) -> None:
         """Do nothing."""
 
+    def log_answer(self, record: str, answer: Answer) -> None:
+        """Do nothing."""
+
 
 class MemoryTracker(Tracker):
-    """Keeps the records in memory: `study`, `trials` and `result`."""
+    """Keeps the records in memory: `study`, `trials`, `result` and `answer`."""
 
     def __init__(self) -> None:
         self.study: StudyRecord | None = None
         self.trials: list[TrialRecord] = []
         self.result: StudyResult | None = None
+        self.answer: Answer | None = None
 
     def start(self, study: StudyRecord, resume: str | None = None) -> str | None:
         """Keep the study; earlier trials are kept when the study of the same name goes on."""
         if resume != study.name:
             self.trials = []
-        self.study, self.result = study, None
+        self.study, self.result, self.answer = study, None, None
         return study.name
 
     def log_trial(self, trial: TrialRecord) -> None:
@@ -193,3 +210,7 @@ class MemoryTracker(Tracker):
     def finish(self, result: StudyResult) -> None:
         """Keep the result."""
         self.result = result
+
+    def log_answer(self, record: str, answer: Answer) -> None:
+        """Keep the answer."""
+        self.answer = answer

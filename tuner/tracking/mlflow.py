@@ -33,12 +33,13 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric, Param,
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from tuner.errors import TrackingError
 from tuner.tracking.base import StudyRecord, StudyResult, Tracker, TrackingWarning, TrialRecord
 
 if TYPE_CHECKING:
+    from tuner.answer import Answer
     from tuner.health.report import HealthReport
 
 # What one request may hold: mlflow/utils/validation.py, also https://mlflow.org/docs/latest/rest-api.html (Log Batch).
@@ -110,7 +111,8 @@ class MlflowTracker(Tracker):
     ``health.findings``, by which MLflow's page filters (``tags."health.verdict" = 'healthy'``), the means over folds as
     metrics ``health/<measure>/<depth>_<layer>`` and, as artifacts, the whole report (``health.json``, ``health.txt``)
     and two pictures (``health_map.svg``, ``health_profile.svg``). The parent run says which hyperparameters the sick
-    trials share in ``health_summary.html``.
+    trials share in ``health_summary.html``. A study file's answer is the run's description; its table and figure are
+    ``answer.csv`` and ``answer.png``, and what must hold is tagged ``claim.<words>``.
 
     Parameters
     ----------
@@ -163,6 +165,21 @@ class MlflowTracker(Tracker):
             finally:
                 session.close()
             session.warn_of_failure()
+
+    def log_answer(self, record: str, answer: Answer) -> None:
+        """Write sentences and table as the run's description, and table, figure and claims as artifacts and tags."""
+        uri = store_uri(self.uri)
+        client = mlflow.MlflowClient(uri)
+        tags = {f"claim.{claim}": str(bool(holds)) for claim, holds in answer.claims.items()}
+        tags |= {"answer": answer.text, MLFLOW_RUN_NOTE: answer.markdown()}
+        try:
+            with _environment(CLIENT_SETTINGS), _quiet():
+                shortened = [RunTag(_key(name), _text(value, TAG_LENGTH)) for name, value in tags.items()]
+                client.log_batch(record, tags=shortened)
+                client.log_text(record, answer.table.to_csv(index=False), "answer.csv")
+                client.log_figure(record, answer.figure, "answer.png")
+        except Exception as error:
+            _warn(f"The answer is not in the MLflow store {without_password(uri)!r}: {_first_line(error)}")
 
 
 class _Session:

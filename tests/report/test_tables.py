@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tuner import KerasClassifier, OptunaSearchCV
+from tuner.errors import SearchError
+from tuner.report.tables import histories, layers, scores
+
+
+@pytest.fixture(scope="module")
+def search():
+    from sklearn.datasets import load_iris
+
+    X, y = load_iris(return_X_y=True)
+    pipeline = make_pipeline(StandardScaler(), KerasClassifier(units=(5, 4), epochs=3, random_state=0))
+    space = {"kerasclassifier__learning_rate": [0.01, 1e30], "kerasclassifier__batch_normalization": [None]}
+    search = OptunaSearchCV(pipeline, space, n_trials=4, cv=2, random_state=0, refit=False)
+    with pytest.warns(match="failed"):
+        return search.fit(X, y)
+
+
+def completed(search):
+    return [i for i, state in enumerate(search.cv_results_["state"]) if state == "complete"]
+
+
+def test_scores_have_a_row_for_each_trial_and_fold(search):
+    table = scores(search)
+    trials = completed(search)
+    assert len(table) == 2 * len(trials) and set(table["learning_rate"]) == {0.01}
+    folds = np.stack([search.cv_results_[f"split{fold}_test_score"][trials] for fold in range(2)], axis=1)
+    np.testing.assert_array_equal(table["score"], folds.ravel())
+    assert table["verdict"].notna().all() and set(table["batch_normalization"]) == {"None"}
+
+
+def test_histories_have_a_row_for_each_epoch(search):
+    table = histories(search)
+    assert table.groupby(["trial", "fold"])["epoch"].apply(list).tolist() == [[1, 2, 3]] * 2 * len(completed(search))
+    measured = search.health_[completed(search)[0]].measurements[1]
+    first = table[(table["trial"] == table["trial"].iloc[0]) & (table["fold"] == 1)]
+    np.testing.assert_array_equal(first["test_loss"], measured.history["test_loss"])
+
+
+def test_layers_have_a_row_for_each_epoch_and_layer(search):
+    table = layers(search, "grad_rms", "saturation")
+    assert len(table) == 2 * len(completed(search)) * 4 * 3
+    assert table["layer"].iloc[:3].tolist() == ["hidden_1", "hidden_2", "output"]
+    assert table["depth"].iloc[:3].tolist() == [1, 2, 3] and table["from_top"].iloc[:3].tolist() == [2, 1, 0]
+    report = search.health_[completed(search)[0]]
+    of_fold = table[(table["trial"] == table["trial"].iloc[0]) & (table["fold"] == 1)]
+    np.testing.assert_array_equal(of_fold["grad_rms"], report.measurements[1].layer("grad_rms").ravel())
+
+
+def test_other_estimators_have_scores_only(digits):
+    X, y = digits
+    search = OptunaSearchCV(LogisticRegression(), {"C": [0.1]}, n_trials=1, cv=2, scoring=["accuracy", "f1_macro"])
+    search.set_params(refit=False).fit(X, y)
+    assert {"C", "trial", "fold", "accuracy", "f1_macro"} <= set(scores(search))
+    with pytest.raises(SearchError, match="numbers of trial 0 are not at hand.*--fresh"):
+        layers(search, "grad_rms")
