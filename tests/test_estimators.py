@@ -142,6 +142,54 @@ def test_outputs_that_are_no_probabilities_are_not_called_so(line):
         estimator.predict_proba(X)
 
 
+@pytest.mark.parametrize("engine", ["keras", "stacked"])
+@pytest.mark.parametrize(
+    ("kind", "target_range", "activation"),
+    [("multiclass", (0.1, 0.9), "sigmoid"), ("binary", (-0.8, 0.8), "tanh"), ("multilabel", (0.1, 0.7), "sigmoid")],
+)
+def test_targets_may_lie_inside_the_range_of_the_output(kind, target_range, activation, engine, digits):
+    X, y = digits
+    y = {"multiclass": y, "binary": np.where(y > 4, "high", "low"), "multilabel": np.c_[y > 4, y % 2].astype(int)}[kind]
+    settings = {"loss": "mean_squared_error", "learning_rate": 0.01, "epochs": 25, "random_state": 0, "engine": engine}
+    estimator = KerasClassifier(target_range=target_range, **settings).fit(X, y)
+    low, high = target_range
+    lane = estimator.make_lane(X, y)
+    assert set(np.unique(lane.train.y)) == {np.float32(low), np.float32(high)}
+    outputs = np.asarray(estimator.model_(X))
+    assert estimator.model_.layers[-1].activation.__name__ == activation
+    # What is fitted are the ends of the range, and predictions are told by its middle.
+    assert abs(outputs - lane.train.y).mean() < 0.1 * (high - low)
+    proba = estimator.predict_proba(X)
+    yes = proba if kind == "multilabel" else proba.argmax(axis=1)
+    assert 0 <= proba.min() and proba.max() <= 1
+    if kind == "multilabel":
+        np.testing.assert_array_equal(estimator.predict(X), yes > 0.5)
+    else:
+        assert proba.sum(axis=1) == pytest.approx(1)
+        assert (estimator.predict(X) == estimator.classes_[yes]).mean() > 0.99  # equal ones apart
+    # The accuracy of training is that of the predictions.
+    right = (estimator.predict(X) == y).mean()
+    tested = estimator.train_lanes([estimator.make_lane(X, y, X_test=X, y_test=y)])[0]
+    assert right > 0.9 and tested.history["test_accuracy"][-1] == pytest.approx(right)
+    assert estimator.history_["accuracy"][-1] == pytest.approx(right, abs=0.05)
+    # Health knows what a constant prediction would give, and which outputs are far from their targets.
+    facts = estimator._measurements.facts
+    assert facts.baseline_loss == pytest.approx(lane.train.y.var(axis=0).mean(), rel=1e-4)
+    assert facts.loss == "mean_squared_error" and estimator._measurements.of_network("output_wrong")[-1] == 0
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.predict(X), estimator.predict(X))
+
+
+def test_a_target_range_counts_in_the_next_partial_fit(digits):
+    X, y = digits
+    settings = {**QUICK, "loss": "binary_crossentropy"}
+    estimator = KerasClassifier(**settings).partial_fit(X, y > 4)
+    estimator.set_params(target_range=(0.1, 0.7)).partial_fit(X, y > 4)
+    assert estimator.model_.optimizer.iterations == 10  # a new one
+    mapped = np.clip((np.asarray(estimator.model_(X)) - 0.1) / 0.6, 0, 1)
+    np.testing.assert_allclose(estimator.predict_proba(X)[:, 1:], mapped, atol=1e-6)
+
+
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
@@ -291,7 +339,7 @@ def test_warm_start_goes_on_with_the_weights(digits):
     "changes",
     [
         {"dropout": 0.1, "learning_rate_schedule": "cosine"},
-        {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.02},
+        {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.02, "layerwise_learning_rates": 0.5},
         {"learning_rate": 0.01, "clipnorm": 0.5, "batch_normalization": "before"},
     ],
     ids=["schedule", "momentum", "Adam"],

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from tuner import KerasClassifier, KerasRegressor
 from tuner.errors import HyperparameterError
-from tuner.hyperparameters import HYPERPARAMETERS, Choices, LogRange, widths
+from tuner.hyperparameters import HYPERPARAMETERS, Choices, LogRange, layerwise_factors, widths
 
 
 @pytest.mark.parametrize("cls", [KerasClassifier, KerasRegressor])
 def test_every_constructor_parameter_stands_in_the_table_with_its_default(cls):
     parameters = dict(inspect.signature(cls).parameters)
     missing = set(HYPERPARAMETERS) - set(parameters)
-    assert missing == (set() if cls is KerasClassifier else {"class_weight"})
+    assert missing == (set() if cls is KerasClassifier else {"class_weight", "target_range"})
     for name, parameter in parameters.items():
         assert parameter.default == HYPERPARAMETERS[name].default
         HYPERPARAMETERS[name].check(parameter.default)
@@ -46,6 +46,14 @@ def test_every_default_range_holds_allowed_values():
         ({"learning_rate": -0.1}, "learning_rate must be a number > 0.*-0.1"),
         ({"learning_rate": math.nan}, "learning_rate"),
         ({"learning_rate": "0.1"}, "learning_rate"),
+        ({"layerwise_learning_rates": 0}, "layerwise_learning_rates must be a number > 0.*got 0"),
+        ({"layerwise_learning_rates": (1, -1, 1)}, "layerwise_learning_rates.*a sequence of such numbers"),
+        ({"layerwise_learning_rates": (1, 1)}, "has 2 entries, but the network has 3 layers with weights"),
+        ({"target_range": (0.9, 0.1)}, "target_range must be .*a pair of numbers, the lower one first; got .0.9, 0.1."),
+        ({"target_range": (0.1, 0.9)}, "does not go with loss='categorical_crossentropy', which judges the classes"),
+        ({"target_range": (0, 1), "loss": "sparse_categorical_crossentropy"}, "does not go with loss='sparse"),
+        ({"target_range": (0.1, 0.9), "loss": "hinge"}, "does not go with loss='hinge', which wants -1 and 1"),
+        ({"target_range": (-1, 1), "loss": "binary_crossentropy"}, "which wants probabilities, from 0 to 1"),
         ({"dropout": 1.0}, "dropout must be a number >= 0 and < 1"),
         ({"units": 0}, "units must be an integer >= 1"),
         ({"units": (64, 0)}, "units"),
@@ -111,3 +119,11 @@ def test_widths_of_equal_layers(units, layers):
 def test_widths_follow_a_sequence_and_default_to_two_layers():
     assert widths([8, 4, 2], None) == widths((8, 4, 2), 3) == (8, 4, 2)
     assert widths(16, None) == (16, 16)
+
+
+@given(decay=st.floats(0.01, 100), n=st.integers(1, 20))
+def test_a_decay_multiplies_from_each_layer_to_the_one_before_it(decay, n):
+    factors = layerwise_factors(decay, n)
+    assert len(factors) == n and factors[-1] == 1
+    assert factors[:-1] == pytest.approx([decay * after for after in factors[1:]], rel=1e-12, abs=0)
+    assert layerwise_factors(factors, n) == factors

@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "tracking": {"errors", "__init__"},
     "report": {"errors"},
     "progress": {"errors"},
+    "preprocessing": set(),
+    "samplers": {"errors", "hyperparameters"},
     "spaces": {"errors", "hyperparameters", "estimators"},
     "evaluation": {
         "backend",
@@ -42,7 +44,7 @@ MAY_IMPORT = {
     },
     "validation": {"evaluation"},
     "results": {"errors", "evaluation", "health", "rounds", "spaces", "tracking"},
-    "rounds": {"errors", "evaluation", "health", "spaces"},
+    "rounds": {"errors", "evaluation", "health", "samplers", "spaces"},
     "search": {
         "errors",
         "estimators",
@@ -50,6 +52,7 @@ MAY_IMPORT = {
         "health",
         "results",
         "rounds",
+        "samplers",
         "spaces",
         "tracking",
         "report",
@@ -64,14 +67,17 @@ MAY_IMPORT = {
 
 # Where a library may be imported; everything else goes through these.
 ONLY_IN = {
-    "optuna": {"spaces", "search", "rounds", "results"},
+    "optuna": {"samplers", "spaces", "search", "rounds", "results"},
     "mlflow": {"tracking"},
     "matplotlib": {"report", "testing", "tracking"},
     "rich": {"progress"},
     "click": {"cli"},
     "keras": {"backend", "testing"},
     "tensorflow": {"backend", "evaluation"},
-    "sklearn": {"estimators", "spaces", "evaluation", "results", "rounds", "search", "study", "testing", "validation"},
+    "sklearn": {
+        *("estimators", "evaluation", "preprocessing", "results", "rounds", "search", "spaces", "study", "testing"),
+        "validation",
+    },
 }
 
 

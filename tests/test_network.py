@@ -251,3 +251,16 @@ def test_a_network_of_alternatives_is_the_one_that_was_chosen(activation, normal
     own = [variable for variable in template.variables if id(variable) not in unused]
     for mine, expected in zip(own, model.variables, strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6, err_msg=expected.path)
+
+
+def test_the_layers_of_a_custom_model_have_a_factor_each(digits):
+    def nested(input_shape, n_outputs, output_activation):
+        base = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dense(8, "relu")])
+        head = [keras.layers.Dropout(0.1), keras.layers.Dense(n_outputs, output_activation)]
+        return keras.Sequential([keras.Input(input_shape), base, *head])
+
+    classifier = KerasClassifier(model=nested, layerwise_learning_rates=(0.1, 1), epochs=1, random_state=0)
+    model = classifier.fit(*digits).model_
+    assert network.rate_factors(model, classifier.get_params(deep=False)) == [0.1] * 4 + [1.0] * 2
+    with pytest.raises(HyperparameterError, match="has 3 entries, but the network has 2 layers with weights"):
+        classifier.set_params(layerwise_learning_rates=(1, 1, 1)).fit(*digits)

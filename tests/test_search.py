@@ -21,6 +21,7 @@ from sklearn.model_selection import (
     KFold,
     LeaveOneGroupOut,
     RandomizedSearchCV,
+    RepeatedStratifiedKFold,
     StratifiedKFold,
     StratifiedShuffleSplit,
     cross_val_score,
@@ -426,16 +427,53 @@ GRID = {"max_depth": [1, 2, 3, 4, 5], "criterion": ["gini", "entropy"]}
 
 
 @pytest.mark.parametrize("n_trials", [None, 30])
-@pytest.mark.parametrize("sampler", ["GridSampler", "BruteForceSampler"])
+@pytest.mark.parametrize("sampler", ["GridSampler", "BruteForceSampler", "grid"])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # BruteForceSampler
 def test_a_grid_is_gone_through_once(sampler, n_trials):
     samplers = {
         "GridSampler": lambda: optuna.samplers.GridSampler(GRID),
         "BruteForceSampler": optuna.samplers.BruteForceSampler,
+        "grid": lambda: "grid",
     }
     fitted = search(space=GRID, sampler=samplers[sampler](), n_trials=n_trials).fit(X, Y)
     points = {tuple(p.values()) for p in fitted.cv_results_["params"]}
     assert fitted.n_trials_ == len(fitted.study_.trials) == len(points) == 10
+
+
+def test_a_grid_by_name_takes_choices_of_any_kind_and_conditions():
+    def space(trial):
+        params = {"class_weight": trial.suggest_categorical("class_weight", [None, {0: 1, 1: 2, 2: 1}])}
+        if params["class_weight"]:
+            params["max_depth"] = trial.suggest_int("max_depth", 1, 5, step=2)
+        return params
+
+    fitted = search(space=space, sampler="grid", n_trials=None).fit(X, Y)
+    depths = sorted(params.get("max_depth", 0) for params in fitted.cv_results_["params"])
+    assert depths == [0, 1, 3, 5]
+
+
+def test_a_grid_has_an_end():
+    with pytest.raises(HyperparameterError, match=r"ccp_alpha: sampler='grid' needs a list .* got FloatDistribution"):
+        search(space={"ccp_alpha": FloatDistribution(0, 1)}, sampler="grid").fit(X, Y)
+    with pytest.raises(ValueError, match="sampler.*must be a str among"):
+        search(sampler="gird").fit(X, Y)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "random_then_fine", "grid"])
+def test_a_sampler_by_name_is_seeded_by_the_search(name):
+    proposed = [
+        search(sampler=name, n_trials=12, random_state=seed, cv=2).fit(X, Y).cv_results_["params"] for seed in (0, 0, 1)
+    ]
+    assert proposed[0] == proposed[1] != proposed[2]
+    if name == "tpe":
+        assert proposed[0] == search(n_trials=12, cv=2).fit(X, Y).cv_results_["params"]
+
+
+def test_repeated_folds_are_folds():
+    cv = RepeatedStratifiedKFold(n_splits=3, n_repeats=2)
+    fitted, again = (search(cv=cv, n_trials=2).fit(X, Y) for _ in range(2))
+    assert fitted.n_splits_ == 6 and "split5_test_score" in fitted.cv_results_
+    assert scores(fitted) == scores(again)  # the search seeds the splitter
 
 
 @pytest.mark.parametrize("n_trials", [3, 8, 9])
@@ -539,7 +577,7 @@ def test_bad_settings_are_refused_before_anything_happens(settings, message):
 def test_a_grid_of_objects_is_refused(tmp_path):
     grid = {"class_weight": [None, {0: 1, 1: 2, 2: 1}]}
     path = tmp_path / "study.log"
-    with pytest.raises(HyperparameterError, match=r"class_weight: GridSampler .* got \{0: 1.*BruteForceSampler"):
+    with pytest.raises(HyperparameterError, match=r"class_weight: GridSampler .* got \{0: 1.*sampler='grid'"):
         search(space=grid, sampler=optuna.samplers.GridSampler(grid), storage=path, study_name="s").fit(X, Y)
     assert not path.exists()
     numbers = {"ccp_alpha": np.logspace(-3, -1, 3)}  # floats of NumPy are floats

@@ -231,15 +231,16 @@ def test_the_record_says_how_many_trials_there_are_and_gets_each_model_once(tmp_
 GRID = {"max_depth": list(range(1, 13))}
 
 
+@pytest.mark.parametrize("sampler", [optuna.samplers.GridSampler(GRID), "grid"])
 @pytest.mark.parametrize("after", [2, 9])
-def test_a_stopped_grid_loses_no_point(tmp_path, after):
+def test_a_stopped_grid_loses_no_point(tmp_path, after, sampler):
     def stop(study, trial):
         if trial.number == after:
             study.stop()
 
     settings = {
         "space": GRID,
-        "sampler": optuna.samplers.GridSampler(GRID),
+        "sampler": sampler,
         "storage": tmp_path / "study.log",
         "study_name": "iris",
         "n_trials": None,
@@ -259,7 +260,7 @@ def test_a_killed_grid_loses_no_point(tmp_path, asked_by_a_search):
         study = open_study(None, **kept, sampler=sampler, pruner=None)
         if asked_by_a_search:  # and then the process ended
             space = make_space(GRID, Tree())
-            Rounds(study, space, lambda params: None, seed=None, pruning=False).ask(3)
+            Rounds(study, space, lambda params: None, sampler=None, seed=0, pruning=False).ask(3)
         else:
             study.ask()
     settings = {"space": GRID, "sampler": sampler, "storage": kept["storage"], "study_name": "iris", "n_trials": None}
@@ -279,6 +280,22 @@ def test_a_users_sampler_does_not_repeat_itself(tmp_path):
     search(space=space, **settings).fit(X, Y)
     fitted = search(space=space, **settings).fit(X, Y)
     assert len({params["ccp_alpha"] for params in fitted.cv_results_["params"]}) == 10
+
+
+@pytest.mark.parametrize("kind", ["grid", "random", "random_then_fine"])
+def test_a_sampler_by_name_goes_on(kind, kept):
+    space = GRID if kind == "grid" else {"ccp_alpha": FloatDistribution(0, 1)}
+    settings = {"space": space, "sampler": kind, **kept}
+    search(n_trials=8, **settings).fit(X, Y)
+    fitted = search(n_trials=8, **settings).fit(X, Y)
+    proposed = [tuple(params.values()) for params in fitted.cv_results_["params"]]
+    if kind == "grid":
+        assert len(set(proposed)) == len(proposed) == len(fitted.study_.trials) == 12
+        assert search(n_trials=8, **settings).fit(X, Y).n_trials_ == 12
+    else:
+        assert len(set(proposed)) == 16
+        whole = search(space=space, sampler=kind, n_trials=16).fit(X, Y)
+        assert proposed == [tuple(params.values()) for params in whole.cv_results_["params"]]
 
 
 def test_the_studys_own_sampler_is_used():

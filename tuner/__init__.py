@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tuner.errors import TunerError as TunerError
     from tuner.estimators import KerasClassifier as KerasClassifier
     from tuner.estimators import KerasRegressor as KerasRegressor
+    from tuner.preprocessing import GlobalScaler as GlobalScaler
+    from tuner.samplers import RandomThenFineSampler as RandomThenFineSampler
     from tuner.search import OptunaSearchCV as OptunaSearchCV
     from tuner.spaces import search_space as search_space
     from tuner.study import Study as Study
@@ -24,10 +26,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Answer": "tuner.answer",
+    "GlobalScaler": "tuner.preprocessing",
     "KerasClassifier": "tuner.estimators",
     "KerasRegressor": "tuner.estimators",
     "NonFiniteLossError": "tuner.errors",
     "OptunaSearchCV": "tuner.search",
+    "RandomThenFineSampler": "tuner.samplers",
     "Study": "tuner.study",
     "TunerError": "tuner.errors",
     "cross_validate": "tuner.validation",

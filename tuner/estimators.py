@@ -49,9 +49,11 @@ _OPTIMIZER_PARAMETERS = (
     "learning_rate",
     "momentum",
     "learning_rate_schedule",
+    "layerwise_learning_rates",
     "weight_decay",
     "clipnorm",
     "loss",
+    "target_range",
 )
 
 
@@ -332,7 +334,8 @@ class KerasEstimator(BaseEstimator):
     def _state(self) -> LaneState | None:
         if not self.__sklearn_is_fitted__():
             return None
-        unchanged = all(_same(self._fitted_with[name], getattr(self, name)) for name in _OPTIMIZER_PARAMETERS)
+        now = self.get_params(deep=False)
+        unchanged = all(_same(self._fitted_with[name], now[name]) for name in _OPTIMIZER_PARAMETERS if name in now)
         return LaneState(
             self.model_,
             self._epoch,
@@ -541,6 +544,11 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     learning_rate_schedule : {None, "cosine", "exponential", "step"} or LearningRateSchedule, default=None
         The named ones span `epochs`: cosine to 0, exponential to 1 %, step to a tenth at one half and to a hundredth at
         three quarters.
+    layerwise_learning_rates : float, sequence of float or None, default=None
+        Factors above 0 of the learning rate, weight decay included. A number is the decay from the last layer, whose
+        factor is 1, to each layer before it: below 1 the first layers learn more slowly, above 1 faster, as against
+        vanishing gradients. A sequence has one factor for each hidden layer (its normalisation and projection included)
+        and one for the output; for a custom `model`, one for each of ``model.layers`` that has trainable weights.
     batch_size : int, default=32
     epochs : int, default=20
     early_stopping : bool, default=False
@@ -551,6 +559,11 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     tol : float, default=1e-4
     class_weight : dict, "balanced" or None, default=None
         Weight of each class, multiplied into the sample weights.
+    target_range : tuple (low, high) or None, default=None
+        The targets that stand for "no" and "yes", (0, 1) by default. LeCun et al., "Efficient BackProp" (1998), section
+        4.5, advise against the asymptotes of a sigmoid or tanh: (0.1, 0.9), (-0.8, 0.8). For losses that judge every
+        output by itself, such as "mean_squared_error"; "auto" is then a sigmoid as output activation, or a tanh where
+        `low` is below 0.
     shuffle : bool, default=True
         Whether each epoch visits the samples in a new order.
     callbacks : sequence of keras.callbacks.Callback or None, default=None
@@ -618,6 +631,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         learning_rate: float | None = None,
         momentum: float | None = None,
         learning_rate_schedule: Any = None,
+        layerwise_learning_rates: Any = None,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
         batch_size: int = 32,
@@ -627,6 +641,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
         class_weight: Any = None,
+        target_range: tuple[float, float] | None = None,
         shuffle: bool = True,
         callbacks: Any = None,
         warm_start: bool = False,
@@ -653,6 +668,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.learning_rate_schedule = learning_rate_schedule
+        self.layerwise_learning_rates = layerwise_learning_rates
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
         self.batch_size = batch_size
@@ -662,6 +678,7 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.class_weight = class_weight
+        self.target_range = target_range
         self.shuffle = shuffle
         self.callbacks = callbacks
         self.warm_start = warm_start
@@ -702,7 +719,9 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         """Return the probability of each class, (n_samples, n_classes), or of each label.
 
         Sigmoid outputs of several classes are divided by their sum; the outputs of a loss with ``from_logits=True``
-        pass through the softmax or the sigmoid first.
+        pass through the softmax or the sigmoid first. With ``target_range=(low, high)`` an output o stands for
+        (o - low) / (high - low), cut off at 0 and 1: squared error fits the
+        mean of the targets, low + p (high - low) for the probability p.
 
         Raises
         ------
@@ -712,6 +731,9 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         outputs = self._outputs(X)
         if self._output.logits:
             outputs = _softmax(outputs) if outputs.shape[1] > 1 and self._task != "multilabel" else _sigmoid(outputs)
+        low, high = self._output.targets
+        if (low, high) != (0, 1):
+            outputs = np.clip((outputs - low) / (high - low), 0, 1)
         elif outputs.min() < 0 or outputs.max() > 1:
             raise HyperparameterError(
                 f"output_activation={self._output.activation!r} gives outputs between {outputs.min():.3g} and "
@@ -783,11 +805,14 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
 
     def _encode(self, y: Any, output: network.Output) -> np.ndarray:
         if self._task == "multilabel":
-            return y.astype(self.dtype)
-        indices = np.searchsorted(self.classes_, y)
-        if output.sparse or output.units == 1:
-            return indices[:, np.newaxis].astype(self.dtype)
-        return np.eye(len(self.classes_), dtype=self.dtype)[indices]
+            yes = y != 0
+        else:
+            indices = np.searchsorted(self.classes_, y)
+            if output.sparse:
+                return indices[:, np.newaxis].astype(self.dtype)
+            yes = indices[:, np.newaxis] == (1 if output.units == 1 else np.arange(len(self.classes_)))
+        low, high = np.asarray(output.targets, self.dtype)
+        return np.where(yes, high, low)
 
     def _weights(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray | None:
         weights = super()._weights(X, y, sample_weight)
@@ -831,9 +856,9 @@ dropout, residual
         "auto" is the identity.
     loss : str, callable or keras.losses.Loss, default="auto"
         "auto" is the squared error.
-    optimizer, learning_rate, momentum, learning_rate_schedule, weight_decay, clipnorm, batch_size, epochs, \
-early_stopping, validation_fraction, n_iter_no_change, tol, shuffle, callbacks, warm_start, random_state, verbose, \
-dtype, health, engine
+    optimizer, learning_rate, momentum, learning_rate_schedule, layerwise_learning_rates, weight_decay, clipnorm, \
+batch_size, epochs, early_stopping, validation_fraction, n_iter_no_change, tol, shuffle, callbacks, warm_start, \
+random_state, verbose, dtype, health, engine
         The training, as in `KerasClassifier`.
     model, model_params
         A network of one's own, as in `KerasClassifier`.
@@ -871,6 +896,7 @@ dtype, health, engine
         learning_rate: float | None = None,
         momentum: float | None = None,
         learning_rate_schedule: Any = None,
+        layerwise_learning_rates: Any = None,
         weight_decay: float | None = None,
         clipnorm: float | None = None,
         batch_size: int = 32,
@@ -905,6 +931,7 @@ dtype, health, engine
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.learning_rate_schedule = learning_rate_schedule
+        self.layerwise_learning_rates = layerwise_learning_rates
         self.weight_decay = weight_decay
         self.clipnorm = clipnorm
         self.batch_size = batch_size

@@ -202,6 +202,17 @@ def _is_units(value: Any) -> bool:
     return len(value) > 0 and all(map(Number(1, integer=True).accepts, value))
 
 
+def _is_factors(value: Any) -> bool:
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        return False
+    return len(value) > 0 and all(map(_POSITIVE.accepts, value))
+
+
+def _is_range(value: Any) -> bool:
+    pair = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and len(value) == 2
+    return pair and all(map(Number().accepts, value)) and value[0] < value[1]
+
+
 def _is_class_weight(value: Any) -> bool:
     weights = list(value.values()) if isinstance(value, Mapping) else []
     return all(map(Number(0).accepts, weights)) and any(weights)
@@ -286,6 +297,12 @@ TRAINING: Mapping[str, Hyperparameter] = _table(
         (Options((None, "cosine", "exponential", "step")), Instance(_is_schedule, "a Keras LearningRateSchedule")),
         "lane",
     ),
+    Hyperparameter(
+        "layerwise_learning_rates",
+        None,
+        (_POSITIVE, _NONE, Instance(_is_factors, "a sequence of such numbers, one per layer")),
+        "lane",
+    ),
     Hyperparameter("weight_decay", None, (Number(0), _NONE), "lane"),
     Hyperparameter("clipnorm", None, (_POSITIVE, _NONE), "lane"),
     Hyperparameter("batch_size", 32, (_COUNT,), "structure"),
@@ -299,6 +316,9 @@ TRAINING: Mapping[str, Hyperparameter] = _table(
         None,
         (Options((None, "balanced")), Instance(_is_class_weight, "a dict of weights >= 0 by class, not all 0")),
         "lane",
+    ),
+    Hyperparameter(
+        "target_range", None, (_NONE, Instance(_is_range, "a pair of numbers, the lower one first")), "lane"
     ),
     Hyperparameter("shuffle", True, (_BOOL,), "training"),
     Hyperparameter(
@@ -365,6 +385,8 @@ def check(values: Mapping[str, Any]) -> None:
             f"learning_rate={values['learning_rate']!r} stands beside a schedule object, which has its own rate: leave "
             "one of the two at None, or name the schedule ('cosine', 'exponential', 'step')."
         )
+    if values["layerwise_learning_rates"] is not None and values["model"] is None:
+        layerwise_factors(values["layerwise_learning_rates"], len(widths(units, hidden_layers)) + 1)
     if values["callbacks"] and values["engine"] == "stacked":
         raise HyperparameterError(
             "engine='stacked' cannot call Keras callbacks, which expect one model and its batches: use engine='auto' "
@@ -381,3 +403,31 @@ def widths(units: int | Sequence[int], hidden_layers: int | None) -> tuple[int, 
     if isinstance(units, Integral):
         return (int(units),) * (2 if hidden_layers is None else hidden_layers)
     return tuple(int(width) for width in units)  # type: ignore[union-attr]
+
+
+def layerwise_factors(given: float | Sequence[float], n: int) -> list[float]:
+    """Return the factors of the learning rates of n layers, first to last.
+
+    Parameters
+    ----------
+    given : float or sequence of float
+        A sequence has the factors themselves. A number is the decay from the last layer, whose factor is 1, to each
+        layer before it, counted from 0: ``given ** (n - 1 - i)``. Howard & Ruder, "Universal language model fine-tuning
+        for text classification" (2018), section 3.2, take 1 / 2.6.
+    n : int
+
+    Raises
+    ------
+    HyperparameterError
+        If the sequence has another length.
+    """
+    if not isinstance(given, Sequence | np.ndarray):
+        with np.errstate(over="ignore"):  # what overflows is told by the loss
+            return (np.float64(given) ** np.arange(n - 1, -1, -1)).tolist()
+    if len(given) != n:
+        raise HyperparameterError(
+            f"layerwise_learning_rates has {len(given)} entries, but the network has {n} layers with weights: give one "
+            "factor per layer, first to last (the built-in network: every hidden layer, then the output), or a number, "
+            "the decay from the last layer to the first."
+        )
+    return [float(factor) for factor in given]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import random
 import re
 import tempfile
@@ -25,7 +26,7 @@ import numpy as np
 from tuner import seeds
 from tuner.backend import keras
 from tuner.errors import HyperparameterError
-from tuner.hyperparameters import NETWORK, widths
+from tuner.hyperparameters import NETWORK, layerwise_factors, widths
 from tuner.layers import ChosenActivation, OptionalNormalization
 
 # He et al. 2015 derive variance 2/fan_in for rectifiers, Klambauer et al. 2017 1/fan_in for SELU, Glorot & Bengio 2010
@@ -43,6 +44,7 @@ _CATEGORICAL = frozenset(
 )
 _PER_CLASS = frozenset(("binary_crossentropy", "binary_focal_crossentropy"))
 _MARGIN = frozenset(("hinge", "squared_hinge", "categorical_hinge"))
+_BOUNDED = (*_PER_CLASS, "poisson")  # a negative target has no likelihood
 
 
 def _name(identifier: Any) -> str:
@@ -81,6 +83,8 @@ class Output:
         Whether the loss applies the output activation itself, so that the outputs are not probabilities.
     threshold : float
         The value above which a single output means "yes".
+    targets : tuple of two float
+        What stands for "no" and for "yes" in the targets of a classification that are not indices.
     """
 
     units: int
@@ -89,6 +93,7 @@ class Output:
     sparse: bool
     logits: bool
     threshold: float
+    targets: tuple[float, float] = (0.0, 1.0)
 
 
 def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Output:
@@ -107,7 +112,8 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
     Raises
     ------
     HyperparameterError
-        If ``loss="auto"`` is asked to judge an activation that it does not know how to pair in a classification.
+        If ``loss="auto"`` is asked to judge an activation that it does not know how to pair in a classification, or a
+        loss has no use for ``target_range``.
     """
     activation, loss = hyperparameters["output_activation"], hyperparameters["loss"]
     classes_compete = task in ("binary", "multiclass")
@@ -130,6 +136,11 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
     kind = loss_name(loss)
     config: Mapping[str, Any] = loss.get_config() if hasattr(loss, "get_config") else {}
     logits = bool(config.get("from_logits", False))
+    targets = (0.0, 1.0)
+    if (given := hyperparameters.get("target_range")) is not None:
+        targets = float(given[0]), float(given[1])
+        _check_targets(targets, kind, loss, logits)
+    low, middle = targets[0], sum(targets) / 2
     if activation == "auto":
         if task == "regression" or logits or kind in _MARGIN:
             activation = "linear"
@@ -137,6 +148,8 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
             activation = "sigmoid"
         else:
             activation = "softmax" if task == "multiclass" or kind in _CATEGORICAL else "sigmoid"
+        if given is not None and activation != "linear":  # a softmax cannot reach the ends for every class at once
+            activation = "tanh" if low < 0 else "sigmoid"
     single = task == "binary" and _name(activation) != "softmax" and kind not in _CATEGORICAL
     return Output(
         units=1 if single else n,
@@ -144,8 +157,25 @@ def resolve_output(task: str, n: int, hyperparameters: Mapping[str, Any]) -> Out
         loss=loss,
         sparse=kind == "sparse_categorical_crossentropy",
         logits=logits,
-        threshold=0.0 if logits or kind in _MARGIN else 0.5,
+        threshold=0.0 if kind in _MARGIN else math.log(middle / (1 - middle)) if logits else middle,
+        targets=targets,
     )
+
+
+def _check_targets(targets: tuple[float, float], kind: str, loss: Any, logits: bool) -> None:
+    """Raise unless the loss can be given targets other than 0 and 1."""
+    problem = ""
+    if kind in _CATEGORICAL:
+        problem = "judges the classes of a row together, as shares of one"
+    elif kind in _MARGIN:
+        problem = "wants -1 and 1, which it makes of the classes itself"
+    elif (kind in _BOUNDED or logits) and not 0 <= targets[0] < targets[1] <= 1:
+        problem = "wants probabilities, from 0 to 1"
+    if problem:
+        raise HyperparameterError(
+            f"target_range={targets} does not go with loss={loss!r}, which {problem}: use 'mean_squared_error' with "
+            "output_activation 'sigmoid' or 'tanh', or leave target_range at None."
+        )
 
 
 @contextmanager
@@ -504,6 +534,41 @@ def outputs(model: keras.Model, X: Any) -> np.ndarray:
             for start in range(0, X.shape[0], ROWS_AT_A_TIME)
         ]
     return np.concatenate(parts)
+
+
+def rate_factors(model: keras.Model, hyperparameters: Mapping[str, Any]) -> list[float] | None:
+    """Return the factor of the learning rate of every trainable variable, in their order; None if all have the same.
+
+    The layers are the blocks of the built-in network, a hidden layer with its normalisation and projection being one;
+    of a custom model the entries of ``model.layers`` that have trainable weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+    hyperparameters : mapping of str to object
+        All parameters of the estimator.
+
+    Raises
+    ------
+    HyperparameterError
+        If ``layerwise_learning_rates`` has not one entry for each layer, or weights are of no layer.
+    """
+    given = hyperparameters["layerwise_learning_rates"]
+    if given is None:
+        return None
+    blocks: dict[Any, int] = {}
+    owner: dict[int, int] = {}
+    for layer in model.layers:
+        named = re.match(r"hidden_\d+|output", layer.name) if hyperparameters["model"] is None else None
+        for variable in layer.trainable_variables:
+            owner.setdefault(id(variable), blocks.setdefault(named[0] if named else id(layer), len(blocks)))
+    factors = layerwise_factors(given, len(blocks))
+    if homeless := [variable.path for variable in model.trainable_variables if id(variable) not in owner]:
+        raise HyperparameterError(
+            f"layerwise_learning_rates={given!r} does not say how fast the model learns {homeless[0]!r}, which belongs "
+            "to none of its layers: put it into a layer, or leave layerwise_learning_rates at None."
+        )
+    return [factors[owner[id(variable)]] for variable in model.trainable_variables]
 
 
 def mask_states(model: keras.Model) -> list[Any]:

@@ -30,7 +30,7 @@ import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, RandomSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
@@ -39,6 +39,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from tuner.errors import HyperparameterError, SearchError, StorageError
 from tuner.evaluation import Outcome, objective_metric
 from tuner.health.summary import health_constraint
+from tuner.samplers import named_sampler
 from tuner.spaces import PROPOSED, Params, Space, changes, in_words, quiet
 
 #: How many trials are proposed before the first of them is trained. It does not depend on the number of workers, so
@@ -270,9 +271,10 @@ class Rounds:
     space : Space
     configure : callable
         Gives the estimator with a trial's parameters set.
-    seed : int or None
-        For the default sampler, which is made anew for every round from this and the number of trials so far, so that
+    sampler : str or None
+        The name of a sampler, which is made anew for every round from `seed` and the number of trials so far, so that
         a resumed search proposes new trials. None keeps the study's sampler.
+    seed : int
     pruning : bool
         Whether trials are judged by the study's pruner.
     health : {"objective", "constraint"} or anything else
@@ -292,13 +294,15 @@ class Rounds:
         space: Space,
         configure: Callable[[Params], Any],
         *,
-        seed: int | None,
+        sampler: str | None,
+        seed: int,
         pruning: bool,
         health: Any = None,
     ):
         self.study = study
         self.space = space
         self.configure = configure
+        self.sampler = sampler
         self.seed = seed
         self.pruning = pruning
         self.health = health
@@ -310,8 +314,9 @@ class Rounds:
     @property
     def size(self) -> int:
         """How many trials to propose before the first of them is trained."""
-        learns = not isinstance(self.study.sampler, (GridSampler, BruteForceSampler, RandomSampler))
-        return ROUND_SIZE if self.pruning or learns or self.seed is not None else LARGE_ROUND
+        sampler: Any = self.sampler if self.sampler is not None else self.study.sampler
+        blind = sampler in ("grid", "random") or isinstance(sampler, GridSampler | BruteForceSampler | RandomSampler)
+        return LARGE_ROUND if blind and not self.pruning else ROUND_SIZE
 
     def ask(self, n: int) -> list[Asked]:
         """Propose up to `n` trials; fewer only when the sampler is exhausted.
@@ -322,11 +327,15 @@ class Rounds:
             If a proposal is not allowed. Nothing of the round has been trained then.
         """
         earlier = self.study.get_trials(deepcopy=False)
-        if self.seed is not None:
-            self.study.sampler = default_sampler(self.seed, len(earlier))
+        if self.sampler is not None:
+            self.study.sampler = named_sampler(self.sampler, self.seed, len(earlier))
+        waiting = sum(trial.state == TrialState.WAITING for trial in earlier)
         if isinstance(self.study.sampler, GridSampler):
-            waiting = sum(trial.state == TrialState.WAITING for trial in earlier)
             n = min(n, waiting + len(self.study.sampler._get_unvisited_grid_ids(self.study)))
+        elif isinstance(self.study.sampler, BruteForceSampler):
+            begun = [trial for trial in earlier if trial.state != TrialState.WAITING and trial.params]
+            if begun and self._all_asked(begun[-1]):
+                n = min(n, waiting)
         asked: list[Asked] = []
         trial = None
         try:
@@ -338,8 +347,8 @@ class Rounds:
                 stored = self.space.params_of(trial.storage.get_trial(trial._trial_id))
                 trial.set_user_attr(PROPOSED, in_words(stored))
                 asked.append(Asked(trial, params, self.configure(params), self._judge(trial, earlier)))
-                if isinstance(self.study.sampler, BruteForceSampler):
-                    self.exhausted = self._all_asked(trial)
+                if isinstance(self.study.sampler, BruteForceSampler) and self._all_asked(trial):
+                    n = min(n, waiting)
                 trial = None
         except BaseException as error:
             if trial is not None:
@@ -424,7 +433,7 @@ class Rounds:
                     )
                 )
 
-    def _all_asked(self, trial: Trial) -> bool:
+    def _all_asked(self, trial: Trial | FrozenTrial) -> bool:
         """Whether a sampler that goes through every combination has proposed the last one.
 
         It says so when a trial finishes, where those that run count as done: so it is asked as if the trial had.
@@ -438,16 +447,6 @@ class Rounds:
         if not self.pruning:
             return None
         return TrialJudge(self.study.study_name, copy.deepcopy(self.study.pruner), earlier, trial)
-
-
-def default_sampler(seed: int, first: int) -> BaseSampler:
-    """Return the sampler of the round that begins after `first` trials.
-
-    A multivariate tree-structured Parzen estimator, which models how parameters act together; the constant liar keeps
-    the proposals of one round apart. Optuna changed the defaults of both between 4.9 and 5.0.
-    """
-    mixed = int(np.random.SeedSequence([seed, first]).generate_state(1)[0])
-    return TPESampler(seed=mixed, multivariate=True, constant_liar=True)
 
 
 @contextmanager

@@ -69,6 +69,7 @@ from tuner.rounds import (
     state_of,
     study_names,
 )
+from tuner.samplers import NAMES, check_grid
 from tuner.spaces import Params, Space, configured, describe, keras_steps, make_space, quiet
 from tuner.tracking.autolog import autologging_off
 from tuner.tracking.base import NullTracker, StudyRecord, StudyResult, Tracker
@@ -210,10 +211,13 @@ class OptunaSearchCV(BaseSearchCV):
         Called as ``callback(study, trial)`` after every trial; may call ``study.stop()``.
     catch : exception class or iterable of them, default=()
         Which exceptions ``error_score="raise"`` does not raise.
-    sampler : optuna sampler or None, default=None
-        A multivariate TPE by default. Copied, so that the search can be repeated. It proposes by the seed that it was
-        made with, whatever `random_state` is; where a study goes on it is seeded anew from the operating system, since
-        it would propose the first trials again, so that the proposals of a resumed search cannot be repeated.
+    sampler : {"tpe", "random", "random_then_fine", "grid"}, optuna sampler or None, default=None
+        Seeded by `random_state` where it is a name. "tpe", the default, is a multivariate TPE; "random_then_fine" is
+        `RandomThenFineSampler`; "grid" goes once through all combinations of lists and ranges with a step, in random
+        order, and ends there whatever `n_trials` is. A sampler of your own is copied, so that the search can be
+        repeated. It proposes by the seed that it was made with, whatever `random_state` is; where a study goes on it is
+        seeded anew from the operating system, since it would propose the first trials again, so that the proposals of a
+        resumed search cannot be repeated.
     pruner : optuna pruner or None, default=None
         The median pruner by default; giving one enables pruning.
     storage : str, path, optuna storage or None, default=None
@@ -274,7 +278,7 @@ class OptunaSearchCV(BaseSearchCV):
         "timeout": [Interval(Real, 0, None, closed="neither"), None],
         "callbacks": [list, tuple, None],
         "catch": [type, Iterable],
-        "sampler": [BaseSampler, None],
+        "sampler": [StrOptions(set(NAMES)), BaseSampler, None],
         "pruner": [BasePruner, None],
         "storage": [str, os.PathLike, BaseStorage, None],
         "study_name": [str, None],
@@ -304,7 +308,7 @@ class OptunaSearchCV(BaseSearchCV):
         verbose: int = 0,
         callbacks: Sequence[Callable[[Study, FrozenTrial], None]] | None = None,
         catch: Iterable[type[Exception]] | type[Exception] = (),
-        sampler: BaseSampler | None = None,
+        sampler: str | BaseSampler | None = None,
         pruner: BasePruner | None = None,
         storage: str | os.PathLike[str] | BaseStorage | None = None,
         study_name: str | None = None,
@@ -499,6 +503,8 @@ class OptunaSearchCV(BaseSearchCV):
         self.n_splits_ = len(splits)
 
         space = make_space(self.param_distributions, estimator)
+        if isinstance(self.sampler, str) and self.sampler == "grid":
+            check_grid(space.distributions)
         names = scorers._scorers if isinstance(scorers, _MultimetricScorer) else ()
         several = bool(names) or callable(self.scoring)  # what a callable gives shows when it is called
         job = Job(
@@ -560,7 +566,7 @@ class OptunaSearchCV(BaseSearchCV):
                 if odd := [v for v in values if v is not None and not isinstance(v, (str, int, float))]:
                     raise HyperparameterError(
                         f"{name}: GridSampler goes through None, booleans, numbers and strings only; got {odd[0]!r}. "
-                        "BruteForceSampler goes through every combination of any choices."
+                        "sampler='grid' goes through every combination of any choices."
                     )
 
     def _check_health(self, estimator: Any, space: Space) -> None:
@@ -603,7 +609,7 @@ class OptunaSearchCV(BaseSearchCV):
             self.study,
             storage=self.storage,
             name=self.study_name,
-            sampler=self.sampler,
+            sampler=None if isinstance(self.sampler, str) else self.sampler,
             pruner=pruner,
             health_objective=self.health == "objective",
         )
@@ -634,12 +640,15 @@ class OptunaSearchCV(BaseSearchCV):
 
     def _run(self, plan: _Plan, tracker: Tracker) -> None:
         """Run the rounds; whatever ends them, ``cv_results_`` holds the finished trials afterwards."""
-        keeps_sampler = self.sampler is not None or self.study is not None
+        name = self.sampler
+        if name is None and self.study is None:
+            name = "tpe"
         rounds = Rounds(
             self.study_,
             plan.space,
             plan.configure,
-            seed=None if keeps_sampler else plan.sampler_seed,
+            sampler=name if isinstance(name, str) else None,
+            seed=plan.sampler_seed,
             pruning=self._prunes,
             health=self.health,
         )

@@ -153,9 +153,12 @@ class Space(ABC):
     ----------
     example : dict
         The parameters of a throw-away trial, by the estimator's own names.
+    distributions : dict
+        What Optuna was asked for in that trial, by Optuna's names.
     """
 
     example: Params
+    distributions: dict[str, BaseDistribution]
 
     @abstractmethod
     def suggest(self, trial: Trial) -> Params:
@@ -254,7 +257,7 @@ class _Dimension:
 class _MappingSpace(Space):
     def __init__(self, dimensions: Mapping[str, _Dimension]):
         self.dimensions = dimensions
-        self.example, _, _ = _probe(self)
+        self.example, self.distributions, _ = _probe(self)
 
     def suggest(self, trial: Trial) -> Params:
         return {name: d.decode(_suggest(trial, name, d.distribution)) for name, d in self.dimensions.items()}
@@ -349,14 +352,14 @@ def _from_scipy(name: str, given: Any) -> _Dimension:
 class _CallableSpace(Space):
     def __init__(self, function: SpaceFunction):
         self.function = function
-        self.example, distributions, stored = _probe(self)
+        self.example, self.distributions, stored = _probe(self)
         again = self.suggest(FixedTrial(stored))  # type: ignore[arg-type]
         if difference := changes(in_words(self.example), in_words(again)):
             raise HyperparameterError(
                 f"the search space gives other parameters for the same proposals: {'; '.join(difference)}. "
                 "Let the trial suggest whatever varies."
             )
-        self._text = {name: repr(distribution) for name, distribution in distributions.items()}
+        self._text = {name: repr(distribution) for name, distribution in self.distributions.items()}
 
     def suggest(self, trial: Trial) -> Params:
         try:

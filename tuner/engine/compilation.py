@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from tuner.backend import keras, optimizer_classes, tensorflow
 from tuner.errors import HyperparameterError
-from tuner.network import Output
+from tuner.network import Output, rate_factors
 
 # SGD under the names of the textbooks; 0.9 is the momentum of Sutskever et al. 2013 that became customary.
 _SGD_VARIANTS: Mapping[str, dict[str, Any]] = {
@@ -87,6 +87,35 @@ def make_optimizer(hyperparameters: Mapping[str, Any], total_steps: int) -> kera
         raise HyperparameterError(f"optimizer={chosen!r} cannot be made from its configuration: {error}") from error
 
 
+def scale_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[Any]) -> None:
+    """Let an optimizer train every variable with a learning rate of its own, weight decay included.
+
+    It takes the rate at two places, where it decays weights and where it updates a variable. The methods of this one
+    object change, and neither its class nor its configuration does: a saved model knows no other optimizer.
+
+    Parameters
+    ----------
+    optimizer : keras.optimizers.Optimizer
+    factors : sequence of float or scalar tensor
+        By which the rate is multiplied, for each trainable variable.
+    """
+    cls = type(optimizer)
+
+    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> Any:
+        factor = factors[optimizer._get_variable_index(variable)]
+        return cls.update_step(optimizer, gradient, variable, learning_rate * factor)
+
+    def apply_weight_decay(variables: Iterable[Any]) -> None:
+        for variable in variables:
+            rate = cls._get_current_learning_rate(optimizer) * factors[optimizer._get_variable_index(variable)]
+            optimizer._get_current_learning_rate = lambda rate=rate: rate
+            cls._apply_weight_decay(optimizer, [variable])
+            del optimizer._get_current_learning_rate
+
+    optimizer.update_step = update_step
+    optimizer._apply_weight_decay = apply_weight_decay
+
+
 def _config(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     try:
         return optimizer.get_config()
@@ -157,6 +186,31 @@ def make_loss(loss: Any, dtype: str) -> keras.losses.Loss:
         ) from error
 
 
+@keras.saving.register_keras_serializable("tuner")
+class RangeAccuracy(keras.metrics.BinaryAccuracy):
+    """The share of outputs on the same side of the middle as their targets, for targets other than 0 and 1.
+
+    Parameters
+    ----------
+    middle : float
+        Between the target of "no" and that of "yes".
+    threshold : float
+        The same of the outputs.
+    """
+
+    def __init__(self, middle: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.middle = middle
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Add a batch."""
+        return super().update_state(keras.ops.greater(y_true, self.middle), y_pred, sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration."""
+        return super().get_config() | {"middle": self.middle}
+
+
 def make_metric(task: str, output: Output) -> keras.metrics.Metric:
     """Make the metric that is recorded beside the loss: accuracy, or the mean absolute error of a regression."""
     if task == "regression":
@@ -164,7 +218,10 @@ def make_metric(task: str, output: Output) -> keras.metrics.Metric:
     if output.sparse:
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     if task == "multilabel" or output.units == 1:
-        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=output.threshold)
+        named: dict[str, Any] = {"name": "accuracy", "threshold": output.threshold}
+        if output.targets == (0, 1):
+            return keras.metrics.BinaryAccuracy(**named)
+        return RangeAccuracy(sum(output.targets) / 2, **named)
     return keras.metrics.CategoricalAccuracy(name="accuracy")
 
 
@@ -177,8 +234,9 @@ def metric_function(task: str, output: Output) -> tuple[str, Callable[[Any, Any]
     if task == "regression":
         return "mean_absolute_error", keras.losses.mean_absolute_error
     if task == "multilabel" or output.units == 1:
+        middle = sum(output.targets) / 2
         return "accuracy", lambda y, outputs: tf.reduce_mean(
-            tf.cast(tf.equal(y > 0.5, outputs > output.threshold), outputs.dtype), axis=-1
+            tf.cast(tf.equal(y > middle, outputs > output.threshold), outputs.dtype), axis=-1
         )
     if output.sparse:
         return "accuracy", lambda y, outputs: tf.equal(tf.cast(y[:, 0], "int64"), tf.argmax(outputs, axis=1))
@@ -190,6 +248,8 @@ def compile_model(
 ) -> None:
     """Compile a network with a fresh optimizer, for epochs of that many steps."""
     optimizer = make_optimizer(hyperparameters, steps * hyperparameters["epochs"])
+    if (factors := rate_factors(model, hyperparameters)) is not None:
+        scale_rates(optimizer, factors)
     if not tensorflow.distribute.has_strategy():
         # One replica has nothing to reduce. TensorFlow's all_reduce registers a gradient function at every trace
         # and for good, which would keep the graph of every network ever trained: 8 MB for each small fit (Keras

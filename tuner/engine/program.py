@@ -7,8 +7,9 @@ lanes (weights, rows, rates, seeds) is an argument with a leading axis of length
 Notations
 ---------
 - L lanes; B rows in a batch; S updates in the longest epoch; R rows in all tables together; D dropout layers
-- ``rates``: (L, S), the learning rate of every update; ``numbers``: the optimizer's other numbers by name, each (L,);
-  ``dropout``: (L, D), the rates of dropout layers; ``mask_seeds``: (L, D), their seeds in this epoch
+- ``rates``: (L, S), the learning rate of every update; ``factors``: (L, V), by which it is multiplied for each of V
+  trainable variables, (L, 0) where there are no layer-wise rates; ``numbers``: the optimizer's other numbers by name,
+  each (L,); ``dropout``: (L, D), the rates of dropout layers; ``mask_seeds``: (L, D), their seeds in this epoch
 - ``parts``: what is measured after the epoch, by the prefix of its series
 - ``trainable``, ``state``, ``slots``: lists of the lanes' weights, other variables (moving averages, choices) and
   optimizer variables, each (L, ...)
@@ -40,7 +41,7 @@ from tuner import network
 from tuner.backend import expected_tracing, keras
 from tuner.backend import tensorflow as tf
 from tuner.engine.base import Lane
-from tuner.engine.compilation import LANE_NUMBERS, make_loss, metric_function, optimizer_config
+from tuner.engine.compilation import LANE_NUMBERS, make_loss, metric_function, optimizer_config, scale_rates
 from tuner.engine.vectorizing import VectorizedLayers
 from tuner.health.measures import PROBE_ROWS, Probe
 from tuner.hyperparameters import NETWORK, widths
@@ -97,10 +98,13 @@ def structure_of(lane: Lane, model: keras.Model | None = None) -> Hashable:
     cls, config = optimizer_config(values, 1)
     numbers = tuple(name for name in LANE_NUMBERS if _varies(name, config))
     fixed = {name: value for name, value in config.items() if name not in (*numbers, "learning_rate", "name")}
-    output = (lane.output.units, _identity(lane.output.activation), _identity(lane.output.loss), lane.output.threshold)
+    given = lane.output
+    # What accuracy is measured by; several classes are told apart by the largest output, whatever the targets.
+    ends = (given.threshold, given.targets) if lane.task == "multilabel" or given.units == 1 else None
+    output = (given.units, _identity(given.activation), _identity(given.loss), ends)
     return (
         *(shape, output, lane.task, lane.train.X.shape[1:], values["dtype"], values["batch_size"], values["health"]),
-        *(cls, _json(fixed), numbers),
+        *(cls, _json(fixed), numbers, values["layerwise_learning_rates"] is not None),
     )
 
 
@@ -262,6 +266,7 @@ class Arguments:
     train: dict[str, Any]
     order: Any
     rates: Any
+    factors: Any
     numbers: dict[str, Any]
     dropout: Any
     mask_seeds: Any
@@ -296,6 +301,7 @@ class Program:
         self.layers = VectorizedLayers(self.template)
         cls, config = optimizer_config(values, 1)
         self.numbers = [name for name in LANE_NUMBERS if _varies(name, config)]
+        self.layerwise = values["layerwise_learning_rates"] is not None
         with network.precision(self.dtype):
             self.optimizer = _optimizer_in_lanes(cls, {**config, "learning_rate": 1.0}, self.template)
         self.loss = make_loss(lane.output.loss, self.dtype)
@@ -391,7 +397,7 @@ class Program:
                 "rate": given["rates"][:, step],
                 "step": own,
                 "on": own >= 0,
-                **{name: given[name] for name in ("numbers", "dropout", "mask_seeds")},
+                **{name: given[name] for name in ("factors", "numbers", "dropout", "mask_seeds")},
             }
             variables, added = _over_lanes(self._update, (variables, batch))
             return step + 1, variables, sums + added
@@ -446,7 +452,7 @@ class Program:
         if any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
             # Keras squares the gradients of a row that a batch has twice before it adds them up.
             raise NotImplementedError("the gradients of embeddings are sparse")
-        new_trainable, new_slots = self._apply(trainable, slots, gradients, batch["rate"], batch["numbers"])
+        new_trainable, new_slots = self._apply(trainable, slots, gradients, batch)
         old, new = (trainable, state, slots), (new_trainable, new_state, new_slots)
         variables = tf.nest.map_structure(lambda a, b: tf.where(batch["on"], a, b), new, old)
         # Loss and metric as `fit` reports them: the mean of the batches' losses, each counted by its rows, and the
@@ -473,14 +479,14 @@ class Program:
             raise NotImplementedError("a layer adds a loss when it is called")
         return outputs, [scope.get_current_value(v) for v in self.state], losses
 
-    def _apply(
-        self, trainable: Any, slots: Any, gradients: Any, rate: Any, numbers: Any
-    ) -> tuple[list[Any], list[Any]]:
+    def _apply(self, trainable: Any, slots: Any, gradients: Any, batch: Any) -> tuple[list[Any], list[Any]]:
         """Return weights and optimizer variables after the optimizer's update."""
         mapping = [*zip(self.trainable, trainable, strict=True), *zip(self.slots, slots, strict=True)]
-        mapping.append((self.optimizer._learning_rate, tf.cast(rate, self.optimizer._learning_rate.dtype)))
+        mapping.append((self.optimizer._learning_rate, tf.cast(batch["rate"], self.optimizer._learning_rate.dtype)))
         for name in self.numbers:
-            setattr(self.optimizer, name, _LaneNumber(numbers[name]))
+            setattr(self.optimizer, name, _LaneNumber(batch["numbers"][name]))
+        if self.layerwise:
+            scale_rates(self.optimizer, [batch["factors"][i] for i in range(len(self.trainable))])
         with keras.StatelessScope(state_mapping=mapping) as scope:
             self.optimizer.apply(gradients)
         current = scope.get_current_value

@@ -301,6 +301,7 @@ class StackedCrew(Crew):
         lanes = self.lanes
         configs = [optimizer.config for optimizer in self._optimizers]
         numbers = {name: [np.asarray(config[name], dtype) for config in configs] for name in program.numbers}
+        factors = [network.rate_factors(program.template, lane.hyperparameters) or [] for lane in lanes]
         rates = [self._dropout_rates(i) for i in range(len(lanes))]
         parts = {}
         for prefix, length in shape.parts:
@@ -311,6 +312,7 @@ class StackedCrew(Crew):
             X=tables.stacked(shape.rows),
             train=self._part([lane.train for lane in lanes], tables, shape.train),
             **self._of_epoch(lambda i: False),
+            factors=self._stack([np.asarray(own, dtype) for own in factors]),
             numbers={name: self._stack(values) for name, values in numbers.items()},
             dropout=self._stack(rates),
             parts=parts,

@@ -92,6 +92,9 @@ OPTIONS: list[dict[str, Any]] = [
     # the output, the loss and the rows
     {"output_activation": "linear", "optimizer": "adamax"},
     {"output_activation": "sigmoid", "loss": "mean_squared_error", "class_weight": "balanced"},
+    {"target_range": (0.1, 0.9), "loss": "mean_squared_error", "optimizer": "sgd", "learning_rate": 1.0},
+    {"target_range": (-1, 0.8), "loss": "mean_squared_error", "task": "binary"},
+    {"target_range": (0.3, 0.9), "loss": "binary_crossentropy", "task": "multilabel"},
     {"loss": "sparse_categorical_crossentropy", "optimizer": "lamb"},
     {"loss": "categorical_focal_crossentropy", "optimizer": "lion"},
     {"loss": keras.losses.CategoricalCrossentropy(label_smoothing=0.1, name="smoothed"), "optimizer": "ftrl"},
@@ -104,6 +107,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"task": "regression", "loss": "log_cosh", "optimizer": "rmsprop", "momentum": 0.9},
     {"class_weight": {0: 0, 1: 1, 2: 3}},
     {"batch_size": 1},
+    {"batch_size": 90, "optimizer": "momentum"},
     {"batch_size": 1000},
     # the optimizer
     {"optimizer": "muon", "weight_decay": 0.1},
@@ -115,6 +119,10 @@ OPTIONS: list[dict[str, Any]] = [
     {"optimizer": keras.optimizers.RMSprop(centered=True, name="centered")},
     {"optimizer": keras.optimizers.Adam(use_ema=True, ema_momentum=0.9, name="moving_average")},
     {"clipnorm": 0.01},
+    {"layerwise_learning_rates": 0.3, "batch_normalization": "after", "optimizer": "nesterov", "weight_decay": 0.1},
+    {"layerwise_learning_rates": (5, 1, 0.2), "residual": True, "units": (8, 5), "learning_rate_schedule": "cosine"},
+    {"layerwise_learning_rates": [0.1, 1.0, 2.0], "model": convolutional, "sample_shape": (3, 2, 1)},
+    {"layerwise_learning_rates": 3, "optimizer": "muon", "learning_rate_schedule": _STAIRCASE, "weight_decay": 0.1},
     {"learning_rate_schedule": "cosine"},
     {"learning_rate_schedule": "exponential", "learning_rate": 0.01},
     {"learning_rate_schedule": "step", "optimizer": "sgd", "learning_rate": 0.1},
@@ -134,7 +142,7 @@ def shown(params: dict[str, Any]) -> str:
 
 def fitted_by_keras(lane: Lane) -> tuple[History, keras.Model]:
     """Return the history and the network that one call of ``keras.Model.fit`` gives, without an engine."""
-    from tuner.engine.compilation import make_loss, make_metric, make_optimizer
+    from tuner.engine.compilation import make_loss, make_metric, make_optimizer, scale_rates
 
     values, part = lane.hyperparameters, lane.train
     prefix, watched = ("test", lane.test) if lane.validation is None else ("val", lane.validation)
@@ -152,8 +160,11 @@ def fitted_by_keras(lane: Lane) -> tuple[History, keras.Model]:
 
     with network.precision(values["dtype"]):
         model = network.build(values, part.X.shape[1:], lane.output, lane.seed)
+        optimizer = make_optimizer(values, lane.steps * lane.epochs)
+        if (factors := network.rate_factors(model, values)) is not None:
+            scale_rates(optimizer, factors)
         model.compile(
-            make_optimizer(values, lane.steps * lane.epochs),
+            optimizer,
             make_loss(lane.output.loss, values["dtype"]),
             weighted_metrics=[make_metric(lane.task, lane.output)],
             jit_compile=False,
@@ -235,11 +246,20 @@ class EngineTestCase:
         lane = EngineTestCase.lane
         shared: dict[str, Any] = {"optimizer": "nesterov", "batch_normalization": "after"}
         return [
-            lane(0, learning_rate=0.1, momentum=0.5, weight_decay=0.1, clipnorm=0.05, dropout=0.5, **shared),
+            lane(
+                learning_rate=0.1,
+                momentum=0.5,
+                layerwise_learning_rates=0.5,
+                weight_decay=0.1,
+                clipnorm=0.05,
+                dropout=0.5,
+                **shared,
+            ),
             lane(
                 *(1, 75),
                 weighted=True,
                 learning_rate_schedule="cosine",
+                layerwise_learning_rates=(1, 2, 3),
                 weight_decay=0.0,
                 clipnorm=10.0,
                 dropout=0.1,
@@ -251,6 +271,7 @@ class EngineTestCase:
             lane(
                 *(2, 91),
                 learning_rate_schedule=_WARMED_UP,
+                layerwise_learning_rates=np.ones(3),
                 weight_decay=0.01,
                 clipnorm=0.5,
                 dropout=0.3,
@@ -280,6 +301,31 @@ class EngineTestCase:
         for name, series in history.items():
             np.testing.assert_allclose(trained.history[name], series, rtol=_RTOL, atol=_ATOL, err_msg=name)
         assert_same_weights(trained.model, model)
+
+    @pytest.mark.parametrize(
+        ("given", "factors", "params"),
+        [
+            (0.5, (0.25, 0.5, 1), {"optimizer": "sgd"}),
+            (3, (9, 3, 1), {"optimizer": "momentum", "weight_decay": 0.3, "clipnorm": 0.1}),
+            ((2, 0.1, 7), (2, 0.1, 7), {"optimizer": "adam", "weight_decay": 0.3, "batch_normalization": "before"}),
+            (np.array([0.1, 1, 10]), (0.1, 1, 10), {"optimizer": "adagrad", "units": (8, 5), "residual": True}),
+        ],
+        ids=["decay", "growth", "normalization", "projection"],
+    )
+    def test_layers_learn_at_rates_of_their_own(
+        self, engine: Engine, given: Any, factors: tuple[float, ...], params: dict[str, Any]
+    ) -> None:
+        """One step changes every weight by its layer's factor times what it changes without factors, and no other."""
+        params = {"learning_rate": 0.01, "epochs": 1, "batch_size": 90, "dtype": "float64", **params}
+        plain, scaled = (self.lane(layerwise_learning_rates=value, **params) for value in (None, given))
+        start = network.build(plain.hyperparameters, (6,), plain.output, plain.seed)
+        models = [engine.train([lane])[0].model for lane in (plain, scaled)]
+        names = ["hidden_1", "hidden_2", "output"]
+        for before, after, own in zip(*(model.trainable_variables for model in (start, *models)), strict=True):
+            factor = factors[next(i for i, name in enumerate(names) if name in before.path)]
+            before, after, own = map(np.asarray, (before, after, own))
+            assert (after != before).any()
+            np.testing.assert_allclose(own - before, factor * (after - before), rtol=1e-9, atol=1e-14)
 
     @pytest.mark.parametrize("backwards", [False, True])
     def test_lanes_do_not_know_of_each_other(self, engine: Engine, backwards: bool) -> None:
