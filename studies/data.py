@@ -32,6 +32,12 @@ def mnist(n_train=60_000, n_test=10_000):
     return rows, np.concatenate([y[:n_train], y_test[:n_test]])
 
 
+def unit_mnist(n_train=60_000, n_test=10_000):
+    """Return what `mnist` does, with pixels from 0 to 1."""
+    X, y = mnist(n_train, n_test)
+    return X / 255, y
+
+
 def mnist_split(n_train=60_000, n_test=10_000):
     """Return the ``cv`` that trains on the training part of what `mnist` gives and scores on its test part."""
     (X, _), (X_test, _) = _mnist() or _digits()
