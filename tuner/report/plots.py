@@ -104,7 +104,7 @@ def lines(
     log : str
         Which axes are logarithmic: "", "x", "y" or "xy".
     labels : mapping of str to str, optional
-        What to write for a column's name.
+        What to write for a column's name; "" for panels that are named by their value alone.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def _panels(
         axes.set_visible(False)
     for axes, name in zip(grid, parts, strict=False):
         if panels:
-            axes.set_title(f"{(labels or {}).get(panels, panels)}: {name}", fontsize=10)
+            axes.set_title(": ".join(filter(None, [(labels or {}).get(panels, panels), name])), fontsize=10)
     return figure, list(zip(grid, parts.values(), strict=False))
 
 

@@ -1,9 +1,10 @@
 """Finished searches to tables, in the long form that plots and ``groupby`` take.
 
 Every function takes a fitted `OptunaSearchCV` and returns a row for each trial and fold, with a column for every
-hyperparameter that was searched, under the last part of its name: ``learning_rate`` for
-``kerasclassifier__learning_rate``. None and sequences stand there in words: ``"None"``, ``"(64, 32)"``. Trials that
-failed are left out.
+hyperparameter that was searched, under the last part of its name (``learning_rate`` for
+``kerasclassifier__learning_rate``), and for whatever else a callable space asked the trial. None and sequences stand
+there in words: ``"None"``, ``"(64, 32)"``. Trials that failed are left out, and where the space has lists the rows keep
+their order.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def scores(search: OptunaSearchCV) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The hyperparameters, ``trial``, ``fold``, a column for every metric (``score`` where there is only one), and
-        ``verdict``, None where no health was measured.
+        The hyperparameters, ``trial``, ``fold``, a column for every metric (``score`` where there is only one),
+        ``fit_time`` in seconds (a fold's share of its trial's), and ``verdict``, None where no health was measured.
     """
     results = search.cv_results_
     prefix = "split0_test_"
@@ -35,7 +36,7 @@ def scores(search: OptunaSearchCV) -> pd.DataFrame:
         row
         | {"fold": fold}
         | {metric: results[f"split{fold}_test_{metric}"][i] for metric in metrics}
-        | {"verdict": results["health_verdict"][i]}
+        | {"fit_time": results["mean_fit_time"][i], "verdict": results["health_verdict"][i]}
         for i, row in _trials(search)
         for fold in range(search.n_splits_)
     ]
@@ -103,12 +104,15 @@ def layers(search: OptunaSearchCV, *measures: str) -> pd.DataFrame:
 
 
 def _trials(search: OptunaSearchCV) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the place and the hyperparameters of every trial that did not fail."""
-    results = search.cv_results_
-    for i, params in enumerate(results["params"]):
-        if results["state"][i] != "failed":
-            short = {name.rpartition("__")[2]: _plain(value) for name, value in params.items()}
-            yield i, {**short, "trial": int(results["number"][i])}
+    """Yield the place and the hyperparameters of every trial that did not fail, in the order of a grid's lists."""
+    results, space = search.cv_results_, search.param_distributions
+    lists = {name: given for name, given in space.items() if isinstance(given, list)} if isinstance(space, dict) else {}
+    done = [i for i, state in enumerate(results["state"]) if state != "failed"]
+    trials = search.trials_
+    for i in sorted(done, key=lambda i: [given.index(results["params"][i][name]) for name, given in lists.items()]):
+        both = trials[i].params | results["params"][i]  # a callable space has names of its own
+        short = {name.rpartition("__")[2]: _plain(value) for name, value in both.items()}
+        yield i, {**short, "trial": int(results["number"][i])}
 
 
 def _plain(value: Any) -> Any:
