@@ -2,7 +2,7 @@
 
 The target is the median price of a house in California's districts, from 15,000 to 500,001 USD, where it is cut off. A
 squared error of dollars is that of the dear districts; one of logarithms weighs every district by its relative error.
-Grinsztajn et al. ("Why do tree-based models still outperform deep learning on typical tabular data?", 2022) bet on trees.
+Grinsztajn et al. ("Why do tree-based models still outperform deep learning on typical tabular data?", 2022) say trees.
 """
 
 from functools import partial
