@@ -18,6 +18,7 @@ KINDS = {
     (True, "None"): "residual",
     (True, "before"): "both",
 }
+WORDS = {"hidden_layers": "hidden layers", "score": "test accuracy"}
 HALF = 2**-0.5  # half of the units pass the error on, through weights of variance 1/n
 
 
@@ -30,7 +31,7 @@ def grid(depths, seeds):
     }
 
 
-full, quick = grid([2, 10, 20, 50], [0, 1, 2]), grid([2, 10], [0])
+full, quick = grid([2, 10, 20, 50], [0, 1, 2]), grid([2, 6], [0])
 study = Study(
     "residual",
     partial(unit_mnist, 2000, 2000),
@@ -78,9 +79,7 @@ def answer(search):
     return Answer(
         text,
         table.reset_index(),
-        plots.lines(
-            scored.melt([*by], ["score", "ratio"], "measure", "value"), "hidden_layers", "value", "network", "measure"
-        ),
+        plots.lines(scored, "hidden_layers", "score", "network", labels=WORDS),
         claims={
             "the plain network's gradient shrinks from layer to layer": shrinks["plain"] < 0.9,
             "residual blocks let more of the gradient through": shrinks["residual"] > shrinks["plain"],
