@@ -50,7 +50,10 @@ def stand_in():
 
 
 def adult():
-    """Return the census table X (48,842 rows, 14 columns, missing values as NaN) and y, whether income is above 50K."""
+    """Return the census table X (48,842 rows, 14 columns, missing values as NaN) and y, whether income is above 50K.
+
+    Columns of words are of pandas' categorical type.
+    """
     train, test = _file("adult-train.csv"), _file("adult-test.csv")
     if train and test:
         parts = [pd.read_csv(path, names=ADULT_COLUMNS, skipinitialspace=True, na_values="?") for path in (train, test)]
@@ -58,16 +61,21 @@ def adult():
     else:
         table = _downloaded("adult", lambda: fetch_openml("adult", version=2, as_frame=True)).frame
     income = table.pop("class").astype(str).str.startswith(">50K")
-    return table, income.to_numpy().astype(int)
+    return _categorical(table), income.to_numpy().astype(int)
 
 
 def housing():
     """Return California's districts X (20,640 rows; columns as their source has them) and y, median values in USD."""
     if path := _file("california_housing.csv"):
         table = pd.read_csv(path)
-        return table, table.pop("median_house_value").to_numpy()
+        y = table.pop("median_house_value").to_numpy()
+        return _categorical(table), y
     fetched = _downloaded("California housing", lambda: fetch_california_housing(as_frame=True))
     return fetched.data, fetched.target.to_numpy() * 100_000
+
+
+def _categorical(table):
+    return table.astype({name: "category" for name in table.select_dtypes(exclude="number")})
 
 
 def _file(name):

@@ -80,6 +80,14 @@ def test_scores_are_those_of_cross_validate(digits, lanes, estimator, prefix):
     assert fitted.best_estimator_.predict(digits[0]).shape == digits[1].shape
 
 
+@pytest.mark.parametrize(("sampler", "calls"), [("grid", 2), ("random", 2), ("tpe", 3)])
+def test_a_sampler_that_does_not_learn_lets_all_trials_of_one_structure_train_together(digits, lanes, sampler, calls):
+    space = {"units": [2, 4], "random_state": list(range(6))}  # more than a round of a sampler that learns
+    fitted = search(classifier(epochs=1), space, sampler=sampler, n_trials=12, refit=False).fit(*digits)
+    assert fitted.n_trials_ == 12 and sum(map(len, lanes)) == 12 * fitted.n_splits_
+    assert len(lanes) == calls if calls == 2 else len(lanes) >= calls
+
+
 def test_targets_are_transformed(line):
     network = KerasRegressor(units=8, epochs=EPOCHS, random_state=0)
     for target in (100 * line[1], 100 * np.column_stack([line[1], -line[1]])):

@@ -46,6 +46,10 @@ from tuner.spaces import PROPOSED, Params, Space, changes, in_words, quiet
 #: that results do not; eight keeps as many workers busy and still lets the sampler learn from most trials.
 ROUND_SIZE = 8
 
+#: The same for a sampler that does not learn from trials, where nothing is pruned: the larger the round, the more
+#: networks of one structure train together.
+LARGE_ROUND = 64
+
 Storage: TypeAlias = str | os.PathLike[str] | BaseStorage | None
 StudyCallback: TypeAlias = Callable[[Study, FrozenTrial], None]
 
@@ -306,6 +310,13 @@ class Rounds:
         self.stopped = False
         self._session = uuid.uuid4().hex
         self._propose_again()
+
+    @property
+    def size(self) -> int:
+        """How many trials to propose before the first of them is trained."""
+        sampler: Any = self.sampler if self.sampler is not None else self.study.sampler
+        blind = sampler in ("grid", "random") or isinstance(sampler, GridSampler | BruteForceSampler | RandomSampler)
+        return LARGE_ROUND if blind and not self.pruning else ROUND_SIZE
 
     def ask(self, n: int) -> list[Asked]:
         """Propose up to `n` trials; fewer only when the sampler is exhausted.

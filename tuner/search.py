@@ -659,7 +659,7 @@ class OptunaSearchCV(BaseSearchCV):
         try:
             with evaluating(n_jobs, with_keras=bool(keras_steps(plan.job.estimator))) as evaluate_all:
                 while left > 0 and time.time() < deadline and not (rounds.exhausted or rounds.stopped):
-                    asked = rounds.ask(int(min(ROUND_SIZE, left)))
+                    asked = rounds.ask(int(min(rounds.size, left)))
                     left -= len(asked)
                     common = replace(plan.job, deadline=deadline, choices=rounds.choices)
                     jobs = [replace(common, estimator=one.estimator, judge=one.judge) for one in asked]

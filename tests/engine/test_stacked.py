@@ -16,7 +16,7 @@ from tuner.engine.keras import KerasEngine
 from tuner.engine.stacked import StackedEngine
 from tuner.errors import HyperparameterError
 from tuner.network import Alternatives
-from tuner.testing.engines import EngineTestCase, Subclassed, convolutional, fitted_by_keras, shown
+from tuner.testing.engines import EngineTestCase, Subclassed, convolutional, fitted_by_keras, functional, shown
 
 lane, assert_same = EngineTestCase.lane, EngineTestCase.assert_same
 
@@ -175,6 +175,19 @@ def test_nothing_grows_with_the_number_of_fits(programs):
         estimator.model_.predict_step(X[:1])
         counts.append((graphs(), len(programs)))
     assert counts[1:] == counts[:1] * 3
+
+
+@pytest.mark.usefixtures("programs")
+def test_networks_of_one_model_callable_share_a_program():
+    engine = StackedEngine(strict=True)
+
+    def trial(seed):
+        return [lane(fold, model=functional, epochs=1, random_state=seed) for fold in range(2)]
+
+    assert [indices for indices, _ in engine.crews(trial(0))] == [[0, 1]]
+    before = spent()
+    engine.train(trial(1))
+    assert spent() == before
 
 
 # What is shared -------------------------------------------------------------------------------------------------------

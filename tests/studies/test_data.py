@@ -56,7 +56,7 @@ def test_tables_come_from_the_folder(data, home):
     (home / "adult-test.csv").write_text("25, Private" + ", 1" * 12 + ", >50K.\n")
     X, y = data.adult()
     assert X.shape == (3, 14) and X["workclass"].isna().tolist() == [False, True, False]
-    assert y.tolist() == [0, 1, 1]
+    assert X["workclass"].dtype == "category" and X["age"].dtype == int and y.tolist() == [0, 1, 1]
     pd.DataFrame({"rooms": [3.0], "median_house_value": [1e5]}).to_csv(home / "california_housing.csv", index=False)
     X, y = data.housing()
     assert X.columns.tolist() == ["rooms"] and y.tolist() == [1e5]

@@ -26,6 +26,7 @@ def in_a_folder_of_its_own_and_offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # BruteForceSampler
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of learning rates that are too high
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_study_answers_its_question(path, tmp_path):
     file = load_study_file(path)

@@ -122,7 +122,11 @@ def _identity(thing: Any) -> Hashable:
     if thing is None or isinstance(thing, str | int | float | bool):
         return thing
     if (getattr(thing, "__module__", None) or type(thing).__module__).startswith("keras."):
-        return (type(thing), _json(thing.get_config())) if hasattr(type(thing), "get_config") else thing
+        if hasattr(type(thing), "get_config"):
+            return type(thing), _json(thing.get_config())
+        if isinstance(thing, FunctionType) and "<" not in thing.__qualname__:
+            return thing.__module__, thing.__qualname__  # every layer has wrapped methods of its own, such as build
+        return thing
     try:
         return hashlib.sha256(cloudpickle.dumps(thing)).digest()
     except Exception:  # whatever an object raises that cannot travel: it is equal to itself only
