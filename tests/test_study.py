@@ -52,6 +52,15 @@ def test_the_same_study_goes_on_to_its_total_and_repeats_nothing():
     assert [trial.params for trial in longer.trials_][:3] == proposed
 
 
+def test_a_study_may_take_every_combination_of_its_lists_once(capsys):
+    search = make_study().run(n_trials=None)
+    taken = [(params["C"], params["fit_intercept"]) for params in search.cv_results_["params"]]
+    assert sorted(taken) == [(C, fit) for C in (0.01, 0.1, 1.0, 10.0) for fit in (False, True)]
+    assert "(8/8" in capsys.readouterr().out
+    again = make_study().run(n_trials=None, verbose=False, fresh=True)
+    assert again.cv_results_["params"] == search.cv_results_["params"]
+
+
 def test_fresh_and_another_name_start_anew():
     make_study().run(verbose=False)
     changed = make_study(space={"C": [0.5, 5.0]})
@@ -83,6 +92,8 @@ def test_changes_for_one_run_are_checked():
         make_study().run(trials=3)
     with pytest.raises(HyperparameterError, match="n_trials must be an integer >= 1; got 0"):
         make_study().run(n_trials=0)
+    with pytest.raises(HyperparameterError, match="n_trials=None.*got <function"):
+        make_study(space=lambda trial: {"C": 1.0}).run(n_trials=None)
     with pytest.raises(HyperparameterError, match="data must give"):
         make_study(data=lambda: np.zeros(3)).run()
     with pytest.raises(StorageError, match="cannot be reached"):

@@ -16,7 +16,7 @@ A study file asks one question, in the first paragraph of its docstring. It decl
         )
 
 Trials are compared best where the space is a grid of lists, ``random_state`` one of them, so that seeds train side by
-side. The file may import its neighbours in its folder.
+side, and ``n_trials`` None. The file may import its neighbours in its folder.
 """
 
 from __future__ import annotations
@@ -41,7 +41,14 @@ from sklearn.exceptions import FitFailedWarning
 from tuner.answer import Answer, question_of
 from tuner.errors import HyperparameterError, StudyFileError
 from tuner.progress import Progress, Row, best_table, summary
-from tuner.search import OptunaSearchCV, finished_trials, load_study, score_of, set_aside, state_of
+from tuner.search import (
+    OptunaSearchCV,
+    finished_trials,
+    load_study,
+    score_of,
+    set_aside,
+    state_of,
+)
 from tuner.tracking import Tracker
 
 #: Where finished trials are kept unless a storage is named, relative to the working directory.
@@ -71,8 +78,8 @@ class Study:
         What is searched, as ``param_distributions`` of `OptunaSearchCV`; None is the ready space of the estimator.
     cv, scoring, refit, random_state, n_jobs, timeout, enable_pruning, sampler, pruner
         As in `OptunaSearchCV`.
-    n_trials : int, default=50
-        The total number of trials.
+    n_trials : int or None, default=50
+        The total number of trials. None: every combination of a space of lists, once.
     storage : str or optuna.storages.BaseStorage, default="mlruns/journal.log"
         As in `OptunaSearchCV`.
     tracking : "mlflow", Tracker or None, default="mlflow"
@@ -94,7 +101,7 @@ class Study:
         *,
         cv: Any = None,
         scoring: Any = None,
-        n_trials: int = 50,
+        n_trials: int | None = 50,
         random_state: int | None = None,
         n_jobs: int | None = None,
         timeout: float | None = None,
@@ -165,6 +172,9 @@ class Study:
         settings = {**vars(self), **changes}
         if inner:
             settings["estimator"] = clone(settings["estimator"]).set_params(**inner)
+        if settings["n_trials"] is None:
+            settings["n_trials"] = _combinations(settings["space"])
+            settings["sampler"] = "grid"
         if not isinstance(settings["n_trials"], int) or settings["n_trials"] < 1:
             raise HyperparameterError(f"n_trials must be an integer >= 1; got {settings['n_trials']!r}.")
         name, storage = settings["name"], settings["storage"]
@@ -209,6 +219,15 @@ class Study:
         if hasattr(search, "health_"):
             for line in search.health_summary_.lines():
                 progress.console.print(line, soft_wrap=True, markup=False)
+
+
+def _combinations(space: Any) -> int:
+    if not isinstance(space, Mapping) or not all(isinstance(values, list | tuple) for values in space.values()):
+        raise HyperparameterError(
+            f"n_trials=None takes every combination of a space of lists; got {space!r}. Give a dict of lists, or say "
+            "how many trials."
+        )
+    return math.prod(map(len, space.values()))
 
 
 def _row(trial: Any, metric: str) -> Row:

@@ -6,7 +6,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tuner import KerasClassifier, OptunaSearchCV
 from tuner.errors import SearchError
-from tuner.report.tables import histories, layers, scores
+from tuner.report.tables import histories, layers, networks, scores
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,12 @@ def test_scores_have_a_row_for_each_trial_and_fold(search):
     assert table["verdict"].notna().all() and set(table["batch_normalization"]) == {"None"}
 
 
+def test_failed_trials_may_count_as_a_score(search):
+    table = scores(search, failed=0.0)
+    assert len(table) == 2 * 4 and set(table["learning_rate"]) == {0.01, 1e30}
+    assert (table["score"] == 0).equals(table["learning_rate"] == 1e30)
+
+
 def test_histories_have_a_row_for_each_epoch(search):
     table = histories(search)
     assert table.groupby(["trial", "fold"])["epoch"].apply(list).tolist() == [[1, 2, 3]] * 2 * len(completed(search))
@@ -50,6 +56,13 @@ def test_layers_have_a_row_for_each_epoch_and_layer(search):
     report = search.health_[completed(search)[0]]
     of_fold = table[(table["trial"] == table["trial"].iloc[0]) & (table["fold"] == 1)]
     np.testing.assert_array_equal(of_fold["grad_rms"], report.measurements[1].layer("grad_rms").ravel())
+
+
+def test_networks_have_a_row_for_each_epoch(search):
+    table = networks(search, "loss", "input_rms")
+    assert table["epoch"].tolist() == [0, 1, 2, 3] * 2 * len(completed(search))
+    report = search.health_[table["trial"].iloc[0]]
+    np.testing.assert_array_equal(table["loss"].iloc[:4], report.measurements[0].of_network("loss"))
 
 
 def test_other_estimators_have_scores_only(digits):

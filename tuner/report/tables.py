@@ -20,8 +20,14 @@ if TYPE_CHECKING:
     from tuner.search import OptunaSearchCV
 
 
-def scores(search: OptunaSearchCV) -> pd.DataFrame:
+def scores(search: OptunaSearchCV, failed: float | None = None) -> pd.DataFrame:
     """Return the scores: a row for each trial and fold.
+
+    Parameters
+    ----------
+    search : OptunaSearchCV
+    failed : float, optional
+        What trials that failed count as, such as 0: to leave them out flatters what fails for some seeds only.
 
     Returns
     -------
@@ -35,9 +41,12 @@ def scores(search: OptunaSearchCV) -> pd.DataFrame:
     rows = [
         row
         | {"fold": fold}
-        | {metric: results[f"split{fold}_test_{metric}"][i] for metric in metrics}
+        | {
+            metric: failed if results["state"][i] == "failed" else results[f"split{fold}_test_{metric}"][i]
+            for metric in metrics
+        }
         | {"fit_time": results["mean_fit_time"][i], "verdict": results["health_verdict"][i]}
-        for i, row in _trials(search)
+        for i, row in _trials(search, failed=failed is not None)
         for fold in range(search.n_splits_)
     ]
     return pd.DataFrame(rows)
@@ -103,12 +112,40 @@ def layers(search: OptunaSearchCV, *measures: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _trials(search: OptunaSearchCV) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the place and the hyperparameters of every trial that did not fail, in the order of a grid's lists."""
+def networks(search: OptunaSearchCV, *measures: str) -> pd.DataFrame:
+    """Return what was measured of whole networks: a row for each trial, fold and epoch.
+
+    Parameters
+    ----------
+    search : OptunaSearchCV
+    *measures : str
+        Names of `tuner.health.measurements.NETWORK_MEASURES`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The hyperparameters, ``trial``, ``fold``, ``epoch`` from 0 (before training), and a column for every measure.
+
+    Raises
+    ------
+    SearchError
+        If the numbers of a trial are not at hand.
+    """
+    rows = [
+        row | {"fold": fold, "epoch": epoch} | {measure: measured.of_network(measure)[at] for measure in measures}
+        for i, row in _trials(search)
+        for fold, measured in enumerate(_measurements(search, i))
+        for at, epoch in enumerate(measured.epochs)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _trials(search: OptunaSearchCV, failed: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield place and hyperparameters of every trial that did not fail, or of all, in the order of a grid's lists."""
     results, space = search.cv_results_, search.param_distributions
     lists = {name: given for name, given in space.items() if isinstance(given, list)} if isinstance(space, dict) else {}
-    done = [i for i, state in enumerate(results["state"]) if state != "failed"]
     trials = search.trials_
+    done = [i for i, state in enumerate(results["state"]) if failed or state != "failed"]
     for i in sorted(done, key=lambda i: [given.index(results["params"][i][name]) for name, given in lists.items()]):
         both = trials[i].params | results["params"][i]  # a callable space has names of its own
         short = {name.rpartition("__")[2]: _plain(value) for name, value in both.items()}
