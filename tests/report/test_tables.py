@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -6,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tuner import KerasClassifier, OptunaSearchCV
 from tuner.errors import SearchError
-from tuner.report.tables import histories, layers, networks, scores
+from tuner.report.tables import at_best, histories, layers, networks, scores
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,13 @@ def test_networks_have_a_row_for_each_epoch(search):
     assert table["epoch"].tolist() == [0, 1, 2, 3] * 2 * len(completed(search))
     report = search.health_[table["trial"].iloc[0]]
     np.testing.assert_array_equal(table["loss"].iloc[:4], report.measurements[0].of_network("loss"))
+
+
+def test_every_combination_is_kept_at_its_own_best():
+    rows = [("a", 0.1, 1.0), ("a", 0.1, 3.0), ("a", 1.0, 2.5), ("b", 0.1, 0.0), ("b", 1.0, 0.5), ("b", 1.0, 0.1)]
+    table = pd.DataFrame(rows, columns=["activation", "learning_rate", "score"])
+    assert at_best(table, "learning_rate", ["activation"]).index.tolist() == [2, 4, 5]
+    assert at_best(table, "learning_rate", ["activation"], "learning_rate")["learning_rate"].eq(1.0).all()
 
 
 def test_other_estimators_have_scores_only(digits):

@@ -1,7 +1,7 @@
 """Finished searches to tables, in the long form that plots and ``groupby`` take.
 
-Every function takes a fitted `OptunaSearchCV` and returns a row for each trial and fold, with a column for every
-hyperparameter that was searched, under the last part of its name (``learning_rate`` for
+Every function but `at_best` takes a fitted `OptunaSearchCV` and returns a row for each trial and fold, with a column for
+every hyperparameter that was searched, under the last part of its name (``learning_rate`` for
 ``kerasclassifier__learning_rate``), and for whatever else a callable space asked the trial. None and sequences stand
 there in words: ``"None"``, ``"(64, 32)"``. Trials that failed are left out, and where the space has lists the rows keep
 their order.
@@ -9,7 +9,7 @@ their order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -110,6 +110,26 @@ def layers(search: OptunaSearchCV, *measures: str) -> pd.DataFrame:
                 for depth, name in enumerate(names)
             ]
     return pd.DataFrame(rows)
+
+
+def at_best(table: pd.DataFrame, over: str, by: Sequence[str], score: str = "score") -> pd.DataFrame:
+    """Return the rows at the value of a hyperparameter that has the best mean score, for each of some combinations.
+
+    Every combination has been given its own learning rate, say, before they are compared.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As `scores` gives it.
+    over : str
+        The hyperparameter's column.
+    by : sequence of str
+        Columns; the value is chosen for each combination of theirs.
+    score : str
+    """
+    means = table.groupby([*by, over], sort=False)[score].mean()
+    best = means.groupby(level=list(by), sort=False).idxmax()
+    return table[table.set_index([*by, over]).index.isin(best)]
 
 
 def networks(search: OptunaSearchCV, *measures: str) -> pd.DataFrame:
