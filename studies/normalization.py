@@ -1,0 +1,69 @@
+"""Does batch normalisation, before or after the activation, widen the range of learning rates that train?
+
+Ioffe & Szegedy 2015 normalise before the activation, and train at rates where the plain network fails. Here plain
+gradient descent trains three hidden layers on MNIST, at every half decade of learning rates. A rate trains if its mean
+score over seeds is at least nine tenths of the best one of its activation; a network that overflows scores 0.
+"""
+
+from functools import partial
+
+import numpy as np
+from data import images, mnist_split, stand_in
+
+from tuner import Answer, KerasClassifier, Study
+from tuner.report import plots, tables
+
+ENOUGH, STEP = 0.9, 0.5  # of the best score; decades from one learning rate to the next
+space = {
+    "activation": ["sigmoid", "relu"],
+    "batch_normalization": [None, "before", "after"],
+    "learning_rate": [float(f"{10**power:.2g}") for power in np.arange(-3, 2.1, STEP)],
+    "random_state": [0, 1, 2],
+}
+
+
+study = Study(
+    name="normalization",
+    data=partial(images, 2000, 1000),
+    estimator=KerasClassifier(hidden_layers=3, units=30, optimizer="sgd", epochs=10),
+    space=space,
+    cv=mnist_split(2000, 1000),
+    n_trials=None,
+    random_state=0,
+    refit=False,
+    quick={"space": space | {"activation": ["sigmoid"], "random_state": [0]}, "estimator__epochs": 4},
+)
+
+
+def answer(search):
+    kinds = ["activation", "batch_normalization"]
+    scored = tables.scores(search, failed=0.0)
+    means = scored.groupby([*kinds, "learning_rate"], sort=False)["score"].mean().reset_index()
+    trains = means[means["score"] >= ENOUGH * means.groupby("activation")["score"].transform("max")]
+    rates = trains.groupby(kinds, sort=False)["learning_rate"]
+    table = means.groupby(kinds, sort=False).agg(best_score=("score", "max"))
+    table = table.assign(decades=STEP * rates.count(), lowest=rates.min(), highest=rates.max())
+    width = table["decades"].fillna(0).unstack()
+    parts = [
+        f"With {kind} units {row['None']:g} decades of learning rates train without batch normalisation, "
+        f"{row['before']:g} with it before the activation and {row['after']:g} after it."
+        for kind, row in width.iterrows()
+    ]
+    gain = width[["before", "after"]].sub(width["None"], axis=0)
+    verdict = "widens the range everywhere" if (gain > 0).all(axis=None) else "does not widen the range everywhere"
+    better = "before" if gain["before"].sum() > gain["after"].sum() else "after"
+    place = "Both places do equally" if gain["before"].sum() == gain["after"].sum() else f"It does more {better} it"
+    return Answer(
+        text=f"{' '.join(parts)} Batch normalisation {verdict}. {place}.{stand_in()}",
+        table=table.fillna({"decades": 0.0}).reset_index(),
+        figure=plots.lines(
+            scored,
+            "learning_rate",
+            "score",
+            by="batch_normalization",
+            panels="activation",
+            log="x",
+            labels={"batch_normalization": "batch normalisation", "score": "test accuracy"},
+        ),
+        claims={"with sigmoid units, normalising widens the range": (gain.loc["sigmoid"] > 0).all()},
+    )
