@@ -243,6 +243,7 @@ def _labelled(
     figure.supylabel(words.get(y, y), fontsize=10)
     if by:
         handles, names = parts[0][0].get_legend_handles_labels()
-        ncols = min(4, len(names))
+        longest = max(map(len, names), default=0) + 6  # its line and the gap; ten letters take an inch
+        ncols = max(1, min(4, len(names), int(10 * figure.get_figwidth()) // longest))
         figure.legend(handles, names, title=words.get(by, by), loc="outside upper center", ncols=ncols, frameon=False)
     return figure
