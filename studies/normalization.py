@@ -45,8 +45,8 @@ def answer(search):
     table = table.assign(decades=STEP * rates.count(), lowest=rates.min(), highest=rates.max())
     width = table["decades"].fillna(0).unstack()
     parts = [
-        f"With {kind} units {row['None']:g} decades of learning rates train without batch normalisation, "
-        f"{row['before']:g} with it before the activation and {row['after']:g} after it."
+        f"With {kind} units the learning rates that train span {row['None']:.1f} decades without batch normalisation, "
+        f"{row['before']:.1f} with it before the activation and {row['after']:.1f} after it."
         for kind, row in width.iterrows()
     ]
     gain = width[["before", "after"]].sub(width["None"], axis=0)
@@ -63,7 +63,11 @@ def answer(search):
             by="batch_normalization",
             panels="activation",
             log="x",
-            labels={"batch_normalization": "batch normalisation", "score": "test accuracy"},
+            labels={
+                "batch_normalization": "batch normalisation",
+                "learning_rate": "learning rate",
+                "score": "test accuracy",
+            },
         ),
         claims={"with sigmoid units, normalising widens the range": (gain.loc["sigmoid"] > 0).all()},
     )
