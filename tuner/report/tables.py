@@ -1,7 +1,7 @@
 """Finished searches to tables, in the long form that plots and ``groupby`` take.
 
-Every function but `at_best` takes a fitted `OptunaSearchCV` and returns a row for each trial and fold, with a column for
-every hyperparameter that was searched, under the last part of its name (``learning_rate`` for
+Every function but `at_best` takes a fitted `OptunaSearchCV` and returns a row for each trial and fold, with a column
+for every hyperparameter that was searched, under the last part of its name (``learning_rate`` for
 ``kerasclassifier__learning_rate``), and for whatever else a callable space asked the trial. None and sequences stand
 there in words: ``"None"``, ``"(64, 32)"``. Trials that failed are left out, and where the space has lists the rows keep
 their order.
