@@ -23,7 +23,7 @@ OUTPUTS = {
     "softmax, squared error": {"output_activation": "softmax", "loss": "mean_squared_error"},
     "softmax, cross-entropy": {"output_activation": "softmax", "loss": "categorical_crossentropy"},
 }
-space = {"initializer_scale": [0.01, 1.0], "learning_rate": [0.01, 0.1, 1.0, 10.0], "random_state": [0, 1, 2]}
+space = {"initializer_scale": [0.01, 1.0], "learning_rate": [0.01, 0.1, 1.0, 10.0, 100.0], "random_state": [0, 1, 2]}
 common = {"hidden_layers": 0, "kernel_initializer": "random_normal", "optimizer": "sgd", "epochs": 20}
 
 
