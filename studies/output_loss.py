@@ -83,7 +83,14 @@ def answer(*searches):
         f"{'above all' if gap['large'] > 2 * gap['small'] else 'not only'} the saturated start: the error that it "
         f"sends back there is y - t to within {np.abs(measured - 1).max():.0e} of it.{stand_in()}",
         table=table.reset_index(),
-        figure=plots.lines(curves, "epoch", "test_accuracy", "output", "start", labels={"start": "initial weights"}),
+        figure=plots.lines(
+            curves,
+            "epoch",
+            "test_accuracy",
+            "output",
+            "start",
+            labels={"start": "initial weights", "test_accuracy": "test accuracy"},
+        ),
         claims={
             "sigmoid and cross-entropy send back y - t": by_entropy < 1e-12,
             "sigmoid and squared error send back 2 (y - t) σ'(z)": by_squares < 1e-12,
