@@ -7,7 +7,7 @@ initialiser that the toolkit pairs it with, and the better of two learning rates
 
 from functools import partial
 
-from data import images, mnist_split, stand_in
+from data import mnist_split, stand_in, unit_mnist
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.report import plots, tables
@@ -24,7 +24,7 @@ space = {
 few = {"activation": ["sigmoid", "scaled_sigmoid"], "hidden_layers": [1, 6], "learning_rate": [0.01]}
 study = Study(
     name="activations",
-    data=partial(images, 2000, 1000),
+    data=partial(unit_mnist, 2000, 1000),
     estimator=KerasClassifier(units=30, epochs=10),
     space=space,
     cv=mnist_split(2000, 1000),

@@ -9,7 +9,7 @@ Adam. LSUV (Mishkin & Matas 2016) looks at the data: it makes the variance of ev
 from functools import partial
 
 import pandas as pd
-from data import images, mnist_split, stand_in
+from data import mnist_split, stand_in, unit_mnist
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.report import plots, tables
@@ -34,7 +34,7 @@ few = {
 studies = tuple(
     Study(
         name=f"initialization, {name}",
-        data=partial(images, 2000, 1000),
+        data=partial(unit_mnist, 2000, 1000),
         estimator=KerasClassifier(hidden_layers=6, units=50, epochs=10, **loss),
         space=space,
         cv=mnist_split(2000, 1000),

@@ -8,7 +8,7 @@ score over seeds is at least nine tenths of the best one of its activation; a ne
 from functools import partial
 
 import numpy as np
-from data import images, mnist_split, stand_in
+from data import mnist_split, stand_in, unit_mnist
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.report import plots, tables
@@ -24,7 +24,7 @@ space = {
 
 study = Study(
     name="normalization",
-    data=partial(images, 2000, 1000),
+    data=partial(unit_mnist, 2000, 1000),
     estimator=KerasClassifier(hidden_layers=3, units=30, optimizer="sgd", epochs=10),
     space=space,
     cv=mnist_split(2000, 1000),

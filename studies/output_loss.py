@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from data import images, mnist_split, stand_in
+from data import mnist_split, stand_in, unit_mnist
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.backend import keras
@@ -30,7 +30,7 @@ common = {"hidden_layers": 0, "kernel_initializer": "random_normal", "optimizer"
 studies = tuple(
     Study(
         name=f"output_loss, {name}",
-        data=partial(images, 2000, 1000),
+        data=partial(unit_mnist, 2000, 1000),
         estimator=KerasClassifier(**common, **output),
         space=space,
         cv=mnist_split(2000, 1000),

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 from data import mnist_split, stand_in, unit_mnist
-from optuna.samplers import BruteForceSampler
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.backend import keras
@@ -35,8 +34,7 @@ study = Study(
     space,
     cv=mnist_split(10_000, 2_000),
     scoring=held_out,
-    sampler=BruteForceSampler(),
-    n_trials=1000,
+    n_trials=None,
     refit=False,
     quick={
         "data": partial(unit_mnist, 1_000, 500),

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 from data import mnist, mnist_split, stand_in
-from optuna.samplers import BruteForceSampler
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.report import plots, tables
@@ -43,8 +42,8 @@ study = Study(
     KerasClassifier(units=(25,), batch_size=1, epochs=20),
     space,
     cv=mnist_split(),
-    sampler=BruteForceSampler(),
-    n_trials=1000,
+    sampler="grid",
+    n_trials=15,
     refit=False,
     random_state=0,
     quick={

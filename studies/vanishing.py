@@ -11,7 +11,6 @@ import numpy as np
 from data import mnist_split, stand_in, unit_mnist
 from keras.initializers import Identity, RandomNormal, VarianceScaling
 from keras.losses import binary_crossentropy
-from optuna.samplers import BruteForceSampler
 
 from tuner import Answer, KerasClassifier, Study, network
 from tuner.backend import tensorflow as tf
@@ -19,7 +18,7 @@ from tuner.report import plots, tables
 
 NIELSEN = {2: (0.066, 0.309), 3: (0.012, 0.283), 4: (0.0030, 0.285)}
 images = partial(unit_mnist, 1000, 100)
-shared = {"cv": mnist_split(1000, 100), "sampler": BruteForceSampler(), "n_trials": 1000, "refit": False}
+shared = {"cv": mnist_split(1000, 100), "n_trials": None, "random_state": 0, "refit": False}
 measured = KerasClassifier(units=30, optimizer="sgd", learning_rate=0.1, batch_size=1000, epochs=1)
 space = {
     "activation": ["sigmoid", "tanh", "relu"],

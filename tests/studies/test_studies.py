@@ -25,7 +25,6 @@ def in_a_folder_of_its_own_and_offline(tmp_path, monkeypatch):
     monkeypatch.setattr("sklearn.datasets.fetch_california_housing", offline)
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # BruteForceSampler
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")  # of learning rates that are too high
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_study_answers_its_question(path, tmp_path):
