@@ -340,6 +340,8 @@ class Rounds:
         trial = None
         try:
             while len(asked) < n and not self.exhausted:
+                if self.sampler == "random":  # whatever the size of the rounds, also those of a session before
+                    self.study.sampler = named_sampler(self.sampler, self.seed, len(earlier) + len(asked))
                 trial = self.study.ask()
                 trial.set_user_attr(_SESSION, self._session)
                 params = self.space.suggest(trial)
