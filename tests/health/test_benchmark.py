@@ -8,22 +8,22 @@ from benchmark import CONDITIONS, HERE, Config, judged, labels, markdown, remedi
 from tuner.health.diagnosis import judge
 from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, LayerFacts, Measurements, NetworkFacts
 
-#: Sensitivity and specificity on the held-out half. The target is 0.95 of each; a lower number misses the target, and
-#: is what is reached, rounded down.
+#: Sensitivity and specificity on the networks held out. The target is 0.95 of each; a lower number misses the target,
+#: and is what is reached, rounded down.
 BOUNDS = {
     "unscaled_inputs": (0.95, 0.95),
     "poor_initialization": (0.95, 0.95),
-    "saturated_outputs": (0.50, 0.95),  # of 4 networks
-    "update_too_small": (0.83, 0.95),
-    "update_too_large": (0.90, 0.95),
-    "exploding_gradients": (0.84, 0.95),
-    "dead_units": (0.85, 0.93),
-    "saturated_units": (0.55, 0.95),  # of 9 networks
-    "vanishing_gradients": (0.67, 0.95),
-    "overfitting": (0.85, 0.95),
-    "oscillating_loss": (0.68, 0.95),
+    "saturated_outputs": (0.95, 0.95),  # of 2 networks
+    "update_too_small": (0.86, 0.95),
+    "update_too_large": (0.92, 0.95),
+    "exploding_gradients": (0.81, 0.95),  # of 11 networks
+    "dead_units": (None, 0.95),  # of none: where leaky units help, so does a better start, and it is named
+    "saturated_units": (0.36, 0.93),  # of 11 networks
+    "vanishing_gradients": (0.80, 0.95),
+    "overfitting": (0.95, 0.95),
+    "oscillating_loss": (0.90, 0.95),
     "non_finite": (0.95, 0.95),
-    "stalled_loss": (0.94, 0.95),
+    "stalled_loss": (0.95, 0.95),
 }
 
 #: Fewer treated networks than this say nothing about a remedy.
@@ -36,13 +36,16 @@ AGAIN = (427, 509, 275, 576)
 
 @pytest.fixture(scope="module")
 def held_out():
-    return judged(held_out=True)
+    return judged(held=True)
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_conditions_are_told_from_measurements(condition, held_out):
     score, (sensitivity, specificity) = held_out[0][condition], BOUNDS[condition]
-    assert score.positives and score.sensitivity >= sensitivity
+    if sensitivity is None:
+        assert not score.positives
+    else:
+        assert score.positives and score.sensitivity >= sensitivity
     assert score.specificity >= specificity
 
 

@@ -79,7 +79,7 @@ SICK = {
         set(),
     ),
     "a rate too small for Adam": (Recipe(depth=3, rate=1e-6), DATA, "update_too_small", set()),
-    "relu with a bias of -10": (Recipe(depth=3, bias=-10.0), DATA, "poor_initialization", {"dead_units"}),
+    "relu with a bias of -10": (Recipe(depth=3, bias=-10.0), DATA, "poor_initialization", set()),
     "a diverging regression": (
         Recipe(depth=3, optimizer="sgd", rate=10.0),
         REGRESSION,
@@ -98,7 +98,7 @@ HEALTHY = {
     "relu, He, Adam": (Recipe(rate=3e-3), DATA),
     "one layer": (Recipe(depth=0, rate=3e-2), DATA),
     "tanh, Glorot, depth 5": (Recipe(depth=5, activation="tanh", optimizer="momentum", rate=0.03), DATA),
-    "depth 20 with batch normalisation": (Recipe(depth=20, bn="before", rate=3e-3, epochs=24), BINARY),
+    "depth 20 with batch normalisation": (Recipe(depth=20, bn="before", rate=1e-2, epochs=24), BINARY),
     "depth 20 with shortcuts": (Recipe(depth=20, activation="tanh", residual=True, rate=1e-3), DATA),
     "regression": (Recipe(activation="elu", rate=3e-3), REGRESSION),
     "sigmoid, shallow": (Recipe(depth=1, activation="sigmoid", rate=3e-2), DATA),

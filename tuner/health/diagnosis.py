@@ -74,6 +74,8 @@ class Limits:
     wrong: Limit = Limit(0.1, f"Nielsen, ch. 3; {_OURS}")
     #: The share of a layer's units without any slope.
     dead: Limit = Limit(0.9, f"{_CS231N}; {_OURS}")
+    #: ... before training, where it is not the inputs that leave them without.
+    dead_at_start: Limit = Limit(0.55, f"a unit whose weights are symmetric around 0 is dead for few; {_OURS}")
     #: An update relative to the weights, when the loss rose above a constant prediction's or units died.
     update_high: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
     #: An update relative to the weights, when the loss still falls steadily.
@@ -86,14 +88,17 @@ class Limits:
     falling: Limit = Limit(0.012, _OURS)
     #: ... and the share of the baseline loss that has to be left then: many healthy networks still fall.
     unfinished: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
+    #: The same fall, and the same share, of a loss that falls fast.
+    falling_fast: Limit = Limit(0.05, _OURS)
+    half_finished: Limit = Limit(0.36, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and the share of that fall that the held-out loss falls at least.
     held_out_fall: Limit = Limit(0.6, _OURS)
     #: The fall of the loss in each epoch of fewer than four, in units of the baseline, after which nothing is judged.
     quick: Limit = Limit(0.05, _OURS)
-    #: The swings of the held-out score in the second half of training, as a share of the most that was learned.
-    swings: Limit = Limit(0.085, _OURS)
-    #: ... and the sum of the rises of the training loss then: it swings as well, if only a little.
-    some_rises: Limit = Limit(0.02, _OURS)
+    #: How far the held-out score moves in an epoch of the second half of training, as a share of the most learned.
+    swings: Limit = Limit(0.075, _OURS)
+    #: ... and how far in vain.
+    in_vain: Limit = Limit(0.06, _OURS)
     #: The least that counts as learned there, in accuracy or in units of the baseline.
     learned: Limit = Limit(0.1, _OURS)
     #: The loss before training above which its fall is no learning.
@@ -186,7 +191,7 @@ BRINGS: Mapping[str, tuple[str, ...]] = {
         "update_too_small",
         "oscillating_loss",
     ),
-    "poor_initialization": ("update_too_large", "update_too_small"),
+    "poor_initialization": ("update_too_large", "update_too_small", "dead_units"),
     "dead_units": ("vanishing_gradients",),
     "vanishing_gradients": ("update_too_small", "oscillating_loss"),
 }
@@ -370,6 +375,12 @@ class Evidence:
         return float(np.clip(np.median(series[-3:]) / self.baseline, 0.0, 1.0)) if len(series) else math.nan
 
     @cached_property
+    def best_held_out(self) -> float:
+        """The least share of the baseline loss that was left on held-out rows after an epoch; NaN without them."""
+        series = self.held_out[1]
+        return float(np.nanmin(series) / self.baseline) if len(series) else math.nan
+
+    @cached_property
     def held_out_accuracies(self) -> np.ndarray:
         """The accuracy on held-out rows after every epoch, (T,); empty without one."""
         name = self.held_out[0].replace("loss", "accuracy")
@@ -402,6 +413,28 @@ class Evidence:
         """Whether bounded activations let the first error fade before the second layer, whatever the inputs are."""
         error, bounded = self.layer("error_rms")[:1], np.isfinite(self.hidden_layer("saturation")[:1]).any()
         return len(self.names) > 2 and bool(bounded and (error[:, 1] < LIMITS.error_ratio * error[:, -1]).any())
+
+    @cached_property
+    def blew_up(self) -> bool:
+        """Whether the loss rose far above its start, or numbers became infinite: nothing small does that."""
+        return self.broken or self.jumped
+
+    @cached_property
+    def off_inputs(self) -> tuple[str, float, Limit | float] | None:
+        """The measure in which the inputs are furthest from mean 0 and deviation 1, its value and limit, or None."""
+        rms, offset, spread = (
+            float(self.measured.of_network(f"input_{name}")[0]) for name in ("rms", "offset", "spread")
+        )
+        size = max(rms, 1 / rms) if rms > 0 else math.nan
+        ways = [
+            (offset / LIMITS.input_offset, "input_offset", offset, LIMITS.input_offset),
+            (spread / LIMITS.input_spread, "input_spread", spread, LIMITS.input_spread),
+            (size / LIMITS.input_rms, "input_rms", rms, LIMITS.input_rms if rms > 1 else 1 / LIMITS.input_rms),
+        ]
+        if rms < 1 and self.blew_up:
+            ways = ways[:2]
+        over = [way for way in ways if way[0] > 1]
+        return max(over, key=lambda way: way[0])[1:] if over else None
 
     @cached_property
     def log_gain(self) -> np.ndarray:
@@ -478,20 +511,21 @@ class Evidence:
         return _late_fall(self.held_out[1] / self.baseline)
 
     @cached_property
-    def swings(self) -> float:
-        """How far the held-out score goes up and down in the second half of training; NaN without one.
+    def swings(self) -> tuple[float, float]:
+        """How far the held-out score moves in an epoch of the second half, and how far in vain; NaN without one.
 
-        A mean over epochs of what does not lead anywhere, as a share of the most that was learned. The score is the
-        accuracy, else 1 minus the relative loss.
+        A mean over epochs, as a share of the most that was learned; in vain is what does not lead from the first to
+        the last of them. The score is the accuracy, else 1 minus the relative loss.
         """
         score = self.held_out_accuracies - self.trivial_accuracy
         if not np.isfinite(score).any():
             score = 1 - self.held_out[1] / self.baseline
         if len(score) < 4 or not np.isfinite(score).all():
-            return math.nan
+            return math.nan, math.nan
         steps = np.diff(np.maximum(score, -1.0))[-(len(score) // 2) :]
-        wasted = np.abs(steps).sum() - abs(steps.sum())
-        return float(wasted / len(steps) / max(score.max(), LIMITS.learned))
+        learned = max(score.max(), LIMITS.learned)
+        moved = np.abs(steps).mean()
+        return float(moved / learned), float((moved - abs(steps.mean())) / learned)
 
     @property
     def severity(self) -> float:
@@ -509,6 +543,7 @@ def _late_fall(series: np.ndarray) -> float:
 Judgement = Finding | str | None
 
 _UNTRAINED = "no epoch of training"
+_NEVER = "on held-out rows it is no better than a constant prediction after any epoch"
 _NO_BASELINE = "the training loss, or what a constant prediction would cost, is not known"
 
 
@@ -600,19 +635,9 @@ def unscaled_inputs(e: Evidence) -> Judgement:
         return reason
     if not e.short_held_out or e.fades_above:
         return None
-    rms, offset, spread = (float(e.measured.of_network(f"input_{name}")[0]) for name in ("rms", "offset", "spread"))
-    size = max(rms, 1 / rms) if rms > 0 else math.nan
-    ways = [
-        (offset / LIMITS.input_offset, "input_offset", offset, LIMITS.input_offset),
-        (spread / LIMITS.input_spread, "input_spread", spread, LIMITS.input_spread),
-        (size / LIMITS.input_rms, "input_rms", rms, LIMITS.input_rms if rms > 1 else 1 / LIMITS.input_rms),
-    ]
-    if rms < 1 and (e.broken or e.jumped):
-        ways = ways[:2]  # small inputs make nothing large
-    over = [way for way in ways if way[0] > 1]
-    if not over:
+    if e.off_inputs is None:
         return None
-    _, measure, value, threshold = max(over, key=lambda way: way[0])
+    measure, value, threshold = e.off_inputs
     says = {
         "input_offset": f"the features' means are {value:.3g} times their deviations",
         "input_spread": f"the features' scales differ by {value:.2g} powers of ten (one standard deviation)",
@@ -649,10 +674,15 @@ def poor_initialization(e: Evidence) -> Judgement:
         return None
     judged = e.hidden if len(e.names) > 1 else np.array([True])
     gain = np.where(judged, e.log_gain, np.nan)
-    if not e.short:
-        gain = np.maximum(gain, 0.0)  # only large weights fit the training rows and no others (Chizat et al. 2019)
+    if not e.short or e.blew_up:
+        # Only large weights blow up, or fit the training rows and no others (Chizat et al. 2019).
+        gain = np.maximum(gain, 0.0)
+    saturation = e.hidden_layer("saturation")[0]
     dead = np.where(np.isfinite(e.layer("saturation")[0]), np.nan, e.hidden_layer("dead_units")[0])
-    off, none = np.abs(gain) > math.log(LIMITS.gain), dead >= LIMITS.dead
+    off = np.abs(gain) > math.log(LIMITS.gain)
+    # Inputs of a usual size and weights of a usual size saturate and kill few units: the biases do.
+    none = dead >= (LIMITS.dead_at_start if e.off_inputs is None else LIMITS.dead)
+    far = (saturation >= LIMITS.saturation) & (e.off_inputs is None)
     # Small deviations multiply from layer to layer, but a bounded activation stops growth, and normalisation both.
     bounded = np.isfinite(e.hidden_layer("saturation")[0]).any()
     total = float(np.nansum(gain))
@@ -669,14 +699,20 @@ def poor_initialization(e: Evidence) -> Judgement:
         measure, source = "weight_norm", limit.source
     elif none.any():
         worst = int(np.nanargmax(dead))
-        value, threshold, measure, source = float(dead[worst]), float(LIMITS.dead), "dead_units", LIMITS.dead.source
+        value, measure, source = float(dead[worst]), "dead_units", LIMITS.dead.source
+        threshold = float(LIMITS.dead_at_start)
         said = f"before training {value:.0%} of the units of {e.names[worst]} have no slope"
+    elif far.any():
+        worst = int(np.nanargmax(np.where(far, saturation, np.nan)))
+        value, measure, source = float(saturation[worst]), "saturation", LIMITS.saturation.source
+        threshold = float(LIMITS.saturation)
+        said = f"before training {value:.0%} of the activations of {e.names[worst]} are saturated"
     else:
         return None
     return Finding(
         condition="poor_initialization",
         severity=e.severity,
-        layers=e.where(off | none),
+        layers=e.where(off | none | far),
         epochs=(0,),
         measure=measure,
         value=value,
@@ -768,6 +804,9 @@ def saturated_units(e: Evidence) -> Judgement:
         message=f"Up to {value:.0%} of a hidden layer's activations are saturated, where they hardly learn, "
         f"and {_left(e)}.",
         remedies=(
+            *((_STANDARDIZE,) if e.off_inputs else ()),
+            # What was not saturated before training became so by its steps.
+            *(_narrower(e, 1 / 100, 1 / 5, "smaller steps stay in range") if 0 not in e.at(shown) else ()),
             *_batch_normalization(e),
             *_activation(e, "elu", "it does not saturate for positive values"),
         ),
@@ -852,12 +891,13 @@ def update_too_small(e: Evidence) -> Judgement:
     seen = np.isfinite(ratio).any(axis=1)
     typical = np.nanmedian(np.nan_to_num(ratio[seen]), axis=0)
     value = float(np.median(typical))
-    started_well = not e.start > LIMITS.bad_start * e.baseline
+    started_well = not e.start > LIMITS.bad_start * e.baseline or e.left < LIMITS.unmoved
+    unfinished = LIMITS.half_finished if e.falling > LIMITS.falling_fast else LIMITS.unfinished
     steady = started_well and e.falling > LIMITS.falling and e.rise_share < LIMITS.rise_share
     if e.falling_held_out < LIMITS.held_out_fall * e.falling:
         steady = False  # what there is to learn has been learned
     threshold = LIMITS.update_low if steady else LIMITS.travel / e.n_updates
-    if not 0 < value < threshold or not e.left > (LIMITS.unfinished if steady else LIMITS.unmoved):
+    if not 0 < value < threshold or not e.left > (unfinished if steady else LIMITS.unmoved):
         return None
     course = "and still falling" if steady else "and hardly falling"
     return Finding(
@@ -913,10 +953,11 @@ def oscillating_loss(e: Evidence) -> Judgement:
     if len(e.course) < 4:
         return "fewer than four epochs of training"
     if e.broken:
-        return None
-    if math.isfinite(e.swings):
-        measure, value, limit = e.held_out[0], e.swings, LIMITS.swings
-        found = value > limit and e.rises > LIMITS.some_rises
+        return "training broke down"
+    moved, in_vain = e.swings
+    if math.isfinite(moved):
+        measure, value, limit = e.held_out[0], moved, LIMITS.swings
+        found = moved > limit and in_vain > LIMITS.in_vain
         said = f"On held-out rows the score goes up and down by {value:.0%} of what was learned in every epoch"
     else:
         measure, value, limit = "loss", e.rises, LIMITS.rises
@@ -946,19 +987,25 @@ def stalled_loss(e: Evidence) -> Judgement:
         return None  # its loss does not stand still
     if not math.isfinite(e.left):
         return _NO_BASELINE
-    better = (e.accuracy - e.trivial_accuracy) / (1 - e.trivial_accuracy)
-    if not e.left >= LIMITS.stalled or better > LIMITS.better:
-        return None  # a loss may be high for a few rows that the network is wrong and sure about
+    # A loss may be high for a few rows that the network is wrong and sure about.
+    better, better_held_out = (
+        (accuracy - e.trivial_accuracy) / (1 - e.trivial_accuracy) for accuracy in (e.accuracy, e.accuracy_held_out)
+    )
+    stalled = e.left >= LIMITS.stalled and not better > LIMITS.better
+    # Far from the start a network may fit its rows, and never any others.
+    never = e.short and e.best_held_out >= LIMITS.stalled and not better_held_out > LIMITS.better
+    if not (stalled or never):
+        return None
     return Finding(
         condition="stalled_loss",
         severity=e.severity,
         layers=(),
         epochs=tuple(int(i) for i in e.epochs[e.epochs > 0]),
-        measure="loss",
-        value=e.left,
+        measure="loss" if stalled else e.held_out[0],
+        value=e.left if stalled else e.best_held_out,
         threshold=float(LIMITS.stalled),
         source=LIMITS.stalled.source,
-        message=f"The network learned nothing: {_left(e)}.",
+        message=f"The network learned nothing: {_left(e) if stalled else _NEVER}.",
         remedies=(),
     )
 
@@ -1067,8 +1114,6 @@ def _own(found: Mapping[str, Finding]) -> dict[str, Finding]:
         for condition in conditions
         if cause in found and condition in found and _first(found[cause]) <= _first(found[condition])
     }
-    if "poor_initialization" in found and "dead_units" in found and 0 not in found["dead_units"].epochs:
-        brought.add("dead_units")  # they died of the weights' size; another slope would not have saved them
     return {condition: finding for condition, finding in found.items() if condition not in brought}
 
 
