@@ -88,7 +88,8 @@ def answer(search):
         f"1 train {ratio:.0f} times as fast as with fit of Keras, of which {ROWS} steps were timed.{stand_in()}"
     )
     claims = {
-        "a learning rate of 10 saturates": hopeless.verdict in ("saturated_units", "saturated_outputs"),
+        "a learning rate of 10 takes steps too large, or saturates": hopeless.verdict
+        in ("update_too_large", "saturated_units", "saturated_outputs"),
         "Adam learns": reached.loc[[3, 4, 5]].min() > reached[2] + 10,
     }
     figure = plots.lines(history, "epoch", "percent", "configuration", labels={"percent": "test accuracy, percent"})

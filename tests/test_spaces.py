@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.compose import TransformedTargetRegressor
@@ -76,13 +76,14 @@ choices = st.lists(plain | st.tuples(plain, plain) | st.just(len) | st.builds(ob
 
 @settings(max_examples=100, deadline=None)
 @given(choices=choices, low=st.floats(1e-6, 1), width=st.floats(0, 10), seed=st.integers(0, 1000))
+@example(choices=[None], low=1.0, width=2**-52, seed=0)
 def test_what_is_stored_gives_back_what_was_suggested(choices, low, width, seed):
     ranges = {"criterion": choices, "ccp_alpha": FloatDistribution(low, low + width), "splitter": scipy.stats.norm()}
 
     def function(trial):
         return {
             "criterion": trial.suggest_categorical("c", choices),
-            "ccp_alpha": trial.suggest_float("a", low, low + width),
+            "ccp_alpha": float(trial.suggest_float("a", low, low + width)),
         }
 
     for given_space in (ranges, function):

@@ -288,7 +288,8 @@ class _MappingSpace(Space):
 def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
         case FloatDistribution(low=low, high=high, step=step, log=log):
-            return trial.suggest_float(name, low, high, step=step, log=log)
+            # Of the narrowest range Optuna gives a NumPy number, and of every other a Python one.
+            return float(trial.suggest_float(name, low, high, step=step, log=log))
         case IntDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_int(name, low, high, step=step, log=log)
         case CategoricalDistribution(choices=choices):
