@@ -12,7 +12,7 @@ from scipy.stats import norm
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from tuner import Answer, KerasClassifier, Study
+from tuner import Answer, GlobalScaler, KerasClassifier, Study
 from tuner.health.measurements import SATURATION_MARGIN
 from tuner.report import plots, tables
 
@@ -21,8 +21,13 @@ def unit(X):
     return X / 255
 
 
-# The pixels' own range, the range divided by 255, every pixel by its own mean and deviation.
-INPUTS = {"0 to 255": "passthrough", "0 to 1": FunctionTransformer(unit), "standardised": StandardScaler()}
+# The pixels' own range, the range divided by 255, every pixel by its own mean and deviation, all by those of all.
+INPUTS = {
+    "0 to 255": "passthrough",
+    "0 to 1": FunctionTransformer(unit),
+    "standardised": StandardScaler(),
+    "one scale": GlobalScaler(),
+}
 space = {
     "inputs": list(INPUTS.values()),
     "network__activation": ["tanh", "sigmoid"],
@@ -66,10 +71,11 @@ def answer(search):
     parts = [
         f"{share.loc[kind, '0 to 255']:.0%} of the activations of {kind} units are saturated before training on raw "
         f"pixels, {share.loc[kind, '0 to 1']:.0%} on pixels divided by 255, {share.loc[kind, 'standardised']:.0%} on "
-        f"standardised ones; they score {', '.join(f'{score.loc[kind, name]:.3f}' for name in INPUTS)}."
+        f"standardised ones; they score {', '.join(f'{score.loc[kind, name]:.3f} ({name})' for name in INPUTS)}."
         for kind in score.index
     ]
-    behind = score.max(axis=1) - score["standardised"] > best["score"].std().groupby("activation").max()
+    lead = score.max(axis=1) - score["standardised"]
+    behind = lead.sub(best["score"].std().groupby("activation").max()).gt(0)
     verdict = (
         f"fall behind with {' and '.join(behind.index[behind])}, against the textbook" if behind.any() else "do best"
     )
