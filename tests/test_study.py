@@ -1,3 +1,6 @@
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -237,3 +240,10 @@ def test_modules_beside_a_file_are_not_confused_with_those_of_another_folder(que
     (other / "neighbour.py").write_text(NEIGHBOUR.replace("pass", "words = 'the other'"))
     assert load_study_file(other / "which_c.py").studies[0].estimator.words == "the other"
     assert not hasattr(question.studies[0].estimator, "words")
+
+
+def test_modules_beside_a_file_are_found_whatever_of_their_name_is_imported(question, monkeypatch):
+    imported = ModuleType("neighbour")
+    monkeypatch.setitem(sys.modules, "neighbour", imported)
+    assert load_study_file("which_c.py").studies[0].estimator.get_params()["max_iter"] == 2000
+    assert sys.modules["neighbour"] is imported

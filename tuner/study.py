@@ -352,6 +352,7 @@ def _neighbours(folder: Path) -> Iterator[None]:
     They are forgotten afterwards: another folder has a module of the same name, and what no process can import by name
     travels by value.
     """
+    others = {path.stem: sys.modules.pop(path.stem) for path in folder.glob("*.py") if path.stem in sys.modules}
     known = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
@@ -362,3 +363,4 @@ def _neighbours(folder: Path) -> Iterator[None]:
             file = getattr(sys.modules[name], "__file__", None)
             if file is not None and Path(file).parent == folder:
                 del sys.modules[name]
+        sys.modules |= others

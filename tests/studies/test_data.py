@@ -16,7 +16,8 @@ def data(monkeypatch):
         raise OSError("no network")
 
     monkeypatch.syspath_prepend(Path(__file__).parent.parent.parent / "studies")
-    monkeypatch.delitem(sys.modules, "data", raising=False)
+    monkeypatch.setitem(sys.modules, "data", None)  # whatever it was comes back afterwards
+    del sys.modules["data"]
     monkeypatch.setattr(keras.datasets.mnist, "load_data", offline)
     import data
 
