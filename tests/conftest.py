@@ -4,6 +4,9 @@ import os
 
 # Before SciPy is imported: without it scikit-learn skips its checks of array-API input.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
+# Before OpenMP starts: processes that share the cores would wait for each other's threads.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

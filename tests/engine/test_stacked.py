@@ -94,6 +94,10 @@ class TestCompiledStackedEngine(EngineTestCase):
     def test_a_lane_is_trained_as_keras_fit_trains_it(self, engine, params):
         super().test_a_lane_is_trained_as_keras_fit_trains_it(engine, params)
 
+    @pytest.mark.parametrize("activation", ["prelu", "maxout", "penalized_tanh"])
+    def test_every_activation_is_trained_and_measured(self, engine, activation):
+        super().test_every_activation_is_trained_and_measured(engine, activation)
+
 
 def assert_fitted(trained, one):
     """Assert that a lane was trained as ``keras.Model.fit`` trains it."""
