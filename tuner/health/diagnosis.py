@@ -684,7 +684,7 @@ def poor_initialization(e: Evidence) -> Judgement:
     none = dead >= (LIMITS.dead_at_start if e.off_inputs is None else LIMITS.dead)
     far = (saturation >= LIMITS.saturation) & (e.off_inputs is None)
     # Small deviations multiply from layer to layer, but a bounded activation stops growth, and normalisation both.
-    bounded = np.isfinite(e.hidden_layer("saturation")[0]).any()
+    bounded = np.isfinite(saturation).any()
     total = float(np.nansum(gain))
     if abs(total) > math.log(LIMITS.total_gain) and not e.facts.normalization and (total < 0 or not bounded):
         off |= np.sign(gain) == np.sign(total)
