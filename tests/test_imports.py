@@ -16,7 +16,7 @@ HEAVY = ["tensorflow", "keras", "sklearn", "optuna", "mlflow"]
 MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
-    "answer": {"errors", "report"},
+    "answer": {"errors", "progress", "report"},
     "seeds": set(),
     "backend": set(),
     "hyperparameters": {"errors", "backend"},

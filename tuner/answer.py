@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import StudyFileError
+from tuner.progress import duration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,11 +134,7 @@ def _entry(path: Path, question: str) -> str:
     values: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
     table = pd.read_csv(results / f"{path.stem}.csv", keep_default_na=False, na_values=["nan"])
     answer = Answer(values["text"], table, figure=None)  # type: ignore[arg-type]
-    return f"{title}\n\n{answer.markdown(path.stem)}\n\nTook {_duration(values['seconds'])} ({values['measured']})."
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"{title}\n\n{answer.markdown(path.stem)}\n\nTook {duration(values['seconds'])} ({values['measured']})."
 
 
 def _rounded(table: DataFrame) -> DataFrame:
