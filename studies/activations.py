@@ -5,9 +5,7 @@ saturation is not what keeps sigmoid networks from training, but their slope and
 initialiser that the toolkit pairs it with, and the better of two learning rates of Adam.
 """
 
-from functools import partial
-
-from data import mnist_split, stand_in, unit_mnist
+from data import mnist_holdout, stand_in
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.report import plots, tables
@@ -23,11 +21,10 @@ space = {
 }
 few = {"activation": ["sigmoid", "scaled_sigmoid"], "hidden_layers": [1, 6], "learning_rate": [0.01]}
 study = Study(
-    name="activations",
-    data=partial(unit_mnist, 2000, 1000),
+    "activations",
     estimator=KerasClassifier(units=30, epochs=10),
     space=space,
-    cv=mnist_split(2000, 1000),
+    **mnist_holdout(2000, 1000),
     n_trials=None,
     random_state=0,
     refit=False,
@@ -46,21 +43,14 @@ def answer(search):
     unable = ", ".join(f"{name} to {depth}" for name, depth in deepest.items() if depth < last)
     mended = score.loc["scaled_sigmoid", last] - score.loc["sigmoid", last]
     explains = "may explain" if deepest["scaled_sigmoid"] <= deepest["sigmoid"] else "does not explain"
-    return Answer(
-        text=f"With {last} hidden layers {able or 'no activation'} trains, {score[last].idxmax()} best with "
+    text = (
+        f"With {last} hidden layers {able or 'no activation'} trains, {score[last].idxmax()} best with "
         f"{score[last].max():.3f}; the rest less deep: {unable or 'none'}. Scaling the sigmoid to slope 1 and mean 0 "
-        f"is worth {mended:+.3f} there: saturation alone {explains} its failure.{stand_in()}",
-        table=score.add_prefix("layers ").assign(deepest=deepest).reset_index(),
-        figure=plots.heat_map(
-            best,
-            "hidden_layers",
-            "activation",
-            "score",
-            labels={"score": "test accuracy", "hidden_layers": "hidden layers"},
-        ),
-        claims={
-            "the sigmoid is the first to fail with depth": deepest["sigmoid"] < last
-            and (deepest["sigmoid"] <= deepest).all(),
-            "the scaled sigmoid outdoes the sigmoid where it is deep": mended > 0.1,
-        },
+        f"is worth {mended:+.3f} there: saturation alone {explains} its failure.{stand_in()}"
     )
+    claims = {
+        "the sigmoid is the first to fail with depth": deepest["sigmoid"] == deepest.min() < last,
+        "the scaled sigmoid outdoes the sigmoid where it is deep": mended > 0.1,
+    }
+    figure = plots.heat_map(best, "hidden_layers", "activation", "score", labels={"score": "test accuracy"})
+    return Answer(text, score.add_prefix("layers ").assign(deepest=deepest).reset_index(), figure, claims)

@@ -1,12 +1,11 @@
 """The data of the studies: from the folder that ``TUNER_DATA_HOME`` names, else downloaded.
 
 The folder may hold ``mnist.npz`` as ``keras.datasets`` keeps it, ``adult-train.csv`` and ``adult-test.csv`` as the UCI
-repository has them but for the comment lines, and ``california_housing.csv``. Every function is a study's ``data`` once
-its arguments are given: ``data=partial(mnist, 1000)``.
+repository has them but for the comment lines, and ``california_housing.csv``.
 """
 
 import os
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +37,14 @@ def unit_mnist(n_train=60_000, n_test=10_000):
     return X / 255, y
 
 
-def mnist_split(n_train=60_000, n_test=10_000):
-    """Return the ``cv`` that trains on the training part of what `mnist` gives and scores on its test part."""
+def mnist_holdout(n_train=60_000, n_test=10_000, images=unit_mnist):
+    """Return a study's ``data`` and its ``cv``, which trains on the training part of MNIST and scores on the rest.
+
+    `images` is `mnist`, or a function that makes other inputs of what it gives.
+    """
     (X, _), (X_test, _) = _mnist() or _digits()
-    return PredefinedSplit(np.repeat([-1, 0], [min(n_train, len(X)), min(n_test, len(X_test))]))
+    split = PredefinedSplit(np.repeat([-1, 0], [min(n_train, len(X)), min(n_test, len(X_test))]))
+    return {"data": partial(images, n_train, n_test), "cv": split}
 
 
 def stand_in():
@@ -49,9 +52,10 @@ def stand_in():
     return "" if _mnist() else " MNIST was not at hand: these are scikit-learn's digits, of 8 x 8 pixels."
 
 
-def adult():
+def adult(every=1):
     """Return the census table X (48,842 rows, 14 columns, missing values as NaN) and y, whether income is above 50K.
 
+    `every` 4 leaves every fourth row.
     Columns of words are of pandas' categorical type.
     """
     train, test = _file("adult-train.csv"), _file("adult-test.csv")
@@ -61,17 +65,21 @@ def adult():
     else:
         table = _downloaded("adult", lambda: fetch_openml("adult", version=2, as_frame=True)).frame
     income = table.pop("class").astype(str).str.startswith(">50K")
-    return _categorical(table), income.to_numpy().astype(int)
+    return _categorical(table)[::every], income.to_numpy().astype(int)[::every]
 
 
-def housing():
-    """Return California's districts X (20,640 rows; columns as their source has them) and y, median values in USD."""
+def housing(every=1):
+    """Return California's districts X (20,640 rows; columns as their source has them) and y, median values in USD.
+
+    `every` 2 leaves every second row.
+    """
     if path := _file("california_housing.csv"):
         table = pd.read_csv(path)
         y = table.pop("median_house_value").to_numpy()
-        return _categorical(table), y
-    fetched = _downloaded("California housing", lambda: fetch_california_housing(as_frame=True))
-    return fetched.data, fetched.target.to_numpy() * 100_000
+    else:
+        fetched = _downloaded("California housing", lambda: fetch_california_housing(as_frame=True))
+        table, y = fetched.data, fetched.target.to_numpy() * 100_000
+    return _categorical(table)[::every], y[::every]
 
 
 def _categorical(table):

@@ -6,10 +6,8 @@ layer. Here six hidden layers are measured before training, and trained at the b
 Adam. LSUV (Mishkin & Matas 2016) looks at the data: it makes the variance of every layer's output 1.
 """
 
-from functools import partial
-
 import pandas as pd
-from data import mnist_split, stand_in, unit_mnist
+from data import mnist_holdout, stand_in
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.report import plots, tables
@@ -26,59 +24,51 @@ space = {
     "learning_rate": [0.001, 0.01],
     "random_state": [0, 1, 2],
 }
-few = {
-    "activation": ["relu"],
-    "kernel_initializer": ["random_uniform", "glorot_normal", "he_normal"],
-    "learning_rate": [0.01],
-}
+few = {"activation": ["relu"], "kernel_initializer": ["random_uniform", "glorot_normal", "he_normal"]}
 studies = tuple(
     Study(
-        name=f"initialization, {name}",
-        data=partial(unit_mnist, 2000, 1000),
+        f"initialization, {name}",
         estimator=KerasClassifier(hidden_layers=6, units=50, epochs=10, **loss),
         space=space,
-        cv=mnist_split(2000, 1000),
+        **mnist_holdout(2000, 1000),
         n_trials=None,
         random_state=0,
         refit=False,
-        quick={"space": space | few, "estimator__epochs": 3},
+        quick={"space": space | few | {"learning_rate": [0.01]}, "estimator__epochs": 3},
     )
     for name, loss in LOSSES.items()
 )
 
 
 def answer(*searches):
-    def gathered(table, *measures):
-        parts = [table(search, *measures).assign(loss=name) for name, search in zip(LOSSES, searches, strict=True)]
-        return pd.concat(parts)
+    def of_both(table, *measures):
+        parts = {name: table(search, *measures) for name, search in zip(LOSSES, searches, strict=True)}
+        return pd.concat(parts, names=["loss"]).reset_index("loss")
 
     kinds = ["loss", "activation", "kernel_initializer"]
-    errors = gathered(tables.layers, "error_rms").query("epoch == 0")
+    errors = of_both(tables.layers, "error_rms").query("epoch == 0")
     errors = errors.pivot_table("error_rms", [*kinds, "random_state"], "layer", sort=False)
-    shrinks = (errors["hidden_2"] / errors["hidden_6"]) ** (1 / 4)  # from one layer to the next
-    best = tables.at_best(gathered(tables.scores, 0.0), "learning_rate", kinds)
+    best = tables.at_best(of_both(tables.scores, 0.0), "learning_rate", kinds)
     table = best.groupby(kinds, sort=False)["score"].mean().to_frame()
-    table.insert(0, "error_per_layer", shrinks.groupby(kinds).mean())
-    score, per_layer = (table[name].groupby(kinds[1:], sort=False).mean() for name in ("score", "error_per_layer"))
+    table.insert(0, "error_per_layer", ((errors["hidden_2"] / errors["hidden_6"]) ** (1 / 4)).groupby(kinds).mean())
+    means = table.groupby(kinds[1:], sort=False).mean()
     parts = []
-    for activation, means in score.groupby("activation", sort=False):
-        means = means.droplevel("activation")
-        he, glorot = (means.filter(like=name).max() for name in ("he_", "glorot_"))
-        first = f"{activation} units score best with {means.idxmax()}, {means.max():.3f}"
-        parts.append(f"{first} (He {he:.3f}, Glorot {glorot:.3f})")
-    kept, shrunk = per_layer["relu", "he_normal"], per_layer["relu", "glorot_normal"]
-    ahead = score["relu"].filter(like="he_").mean() - score["relu"].filter(like="glorot_").mean()
-    return Answer(
-        text=f"{'; '.join(parts)}. With ReLU the error keeps {kept:.2f} of its size from layer to layer by He's "
+    for activation, score in means["score"].groupby("activation", sort=False):
+        he, glorot = (score.filter(like=name).max() for name in ("he_", "glorot_"))
+        parts.append(f"{activation} with {score.idxmax()[1]}, {score.max():.3f} (He {he:.3f}, Glorot {glorot:.3f})")
+    relu = means.loc["relu"]
+    kept, shrunk = relu["error_per_layer"][["he_normal", "glorot_normal"]]
+    ahead = relu["score"].filter(like="he_").mean() - relu["score"].filter(like="glorot_").mean()
+    text = (
+        f"Best score {'; '.join(parts)}. With ReLU the error keeps {kept:.2f} of its size from layer to layer by He's "
         f"variance and {shrunk:.2f} by Glorot's, in theory 1 and 0.71; He's scores "
-        f"{'better, as the textbook has it' if ahead > MATTERS else 'no better, against the textbook'}.{stand_in()}",
-        table=table.reset_index(),
-        figure=plots.heat_map(
-            best, "kernel_initializer", "activation", "score", "loss", labels={"score": "test accuracy"}
-        ),
-        claims={
-            "He's variance keeps the error of ReLU": abs(kept - 1) < 0.15,
-            "Glorot's shrinks it by the square root of 2": abs(shrunk - 0.5**0.5) < 0.1,
-            "weights drawn without regard to the width are worst for ReLU": score["relu"].idxmin() == "random_uniform",
-        },
+        f"{'better, as the textbook has it' if ahead > MATTERS else 'no better, against the textbook'}.{stand_in()}"
     )
+    claims = {
+        "He's variance keeps the error of ReLU": abs(kept - 1) < 0.15,
+        "Glorot's shrinks it by the square root of 2": abs(shrunk - 0.5**0.5) < 0.1,
+        "weights drawn without regard to the width are worst for ReLU": relu["score"].idxmin() == "random_uniform",
+    }
+    labels = {"score": "test accuracy"}
+    figure = plots.heat_map(best, "kernel_initializer", "activation", "score", "loss", labels=labels)
+    return Answer(text, table.reset_index(), figure, claims)

@@ -5,10 +5,8 @@ gradient descent trains three hidden layers on MNIST, at every half decade of le
 score over seeds is at least nine tenths of the best one of its activation; a network that overflows scores 0.
 """
 
-from functools import partial
-
 import numpy as np
-from data import mnist_split, stand_in, unit_mnist
+from data import mnist_holdout, stand_in
 
 from tuner import Answer, KerasClassifier, Study
 from tuner.report import plots, tables
@@ -20,14 +18,11 @@ space = {
     "learning_rate": [float(f"{10**power:.2g}") for power in np.arange(-3, 2.1, STEP)],
     "random_state": [0, 1, 2],
 }
-
-
 study = Study(
-    name="normalization",
-    data=partial(unit_mnist, 2000, 1000),
+    "normalization",
     estimator=KerasClassifier(hidden_layers=3, units=30, optimizer="sgd", epochs=10),
     space=space,
-    cv=mnist_split(2000, 1000),
+    **mnist_holdout(2000, 1000),
     n_trials=None,
     random_state=0,
     refit=False,
@@ -53,21 +48,11 @@ def answer(search):
     verdict = "widens the range everywhere" if (gain > 0).all(axis=None) else "does not widen the range everywhere"
     better = "before" if gain["before"].sum() > gain["after"].sum() else "after"
     place = "Both places do equally" if gain["before"].sum() == gain["after"].sum() else f"It does more {better} it"
+    text = f"{' '.join(parts)} Batch normalisation {verdict}. {place}.{stand_in()}"
+    labels = {"batch_normalization": "batch normalisation", "score": "test accuracy"}
     return Answer(
-        text=f"{' '.join(parts)} Batch normalisation {verdict}. {place}.{stand_in()}",
-        table=table.fillna({"decades": 0.0}).reset_index(),
-        figure=plots.lines(
-            scored,
-            "learning_rate",
-            "score",
-            by="batch_normalization",
-            panels="activation",
-            log="x",
-            labels={
-                "batch_normalization": "batch normalisation",
-                "learning_rate": "learning rate",
-                "score": "test accuracy",
-            },
-        ),
+        text,
+        table.fillna({"decades": 0.0}).reset_index(),
+        plots.lines(scored, "learning_rate", "score", "batch_normalization", "activation", log="x", labels=labels),
         claims={"with sigmoid units, normalising widens the range": (gain.loc["sigmoid"] > 0).all()},
     )

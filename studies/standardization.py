@@ -7,7 +7,7 @@ the squared length of an input, the share of them beyond the point of saturation
 """
 
 import numpy as np
-from data import mnist, mnist_split, stand_in
+from data import mnist, mnist_holdout, stand_in
 from scipy.stats import norm
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -16,17 +16,11 @@ from tuner import Answer, GlobalScaler, KerasClassifier, Study
 from tuner.health.measurements import SATURATION_MARGIN
 from tuner.report import plots, tables
 
-
-def unit(X):
-    return X / 255
-
-
-# The pixels' own range, the range divided by 255, every pixel by its own mean and deviation, all by those of all.
 INPUTS = {
     "0 to 255": "passthrough",
-    "0 to 1": FunctionTransformer(unit),
-    "standardised": StandardScaler(),
-    "one scale": GlobalScaler(),
+    "0 to 1": FunctionTransformer(lambda X: X / 255),
+    "standardised": StandardScaler(),  # every pixel by its own mean and deviation
+    "one scale": GlobalScaler(),  # all by those of all
 }
 space = {
     "inputs": list(INPUTS.values()),
@@ -34,28 +28,24 @@ space = {
     "network__learning_rate": [0.0001, 0.001, 0.01, 0.1, 1.0],
     "network__random_state": [0, 1, 2],
 }
+few = {"network__learning_rate": [0.001, 0.1], "network__random_state": [0, 1]}
 network = KerasClassifier(hidden_layers=1, units=30, kernel_initializer="glorot_uniform", optimizer="sgd", epochs=10)
 study = Study(
-    name="standardization",
-    data=lambda: mnist(2000, 1000),
+    "standardization",
     estimator=Pipeline([("inputs", "passthrough"), ("network", network)]),
     space=space,
-    cv=mnist_split(2000, 1000),
+    **mnist_holdout(2000, 1000, mnist),
     n_trials=None,
     random_state=0,
     refit=False,
-    quick={
-        "space": space | {"network__learning_rate": [0.001, 0.1], "network__random_state": [0, 1]},
-        "estimator__network__epochs": 4,
-    },
+    quick={"space": space | few, "estimator__network__epochs": 4},
 )
 
 
-def named(table):
-    return table.assign(inputs=table["inputs"].map({given: name for name, given in INPUTS.items()}))
-
-
 def answer(search):
+    def named(table):
+        return table.assign(inputs=table["inputs"].map({given: name for name, given in INPUTS.items()}))
+
     kinds = ["activation", "inputs"]
     first = tables.layers(search, "saturation", "saturated_units").query("depth == 1 and epoch == 0")
     first = named(first.merge(tables.networks(search, "input_rms"), on=["trial", "epoch"], suffixes=("", "_")))
@@ -65,36 +55,32 @@ def answer(search):
     first["expected"] = 2 * norm.sf(point / sums)
     scored = named(tables.scores(search, failed=0.0))
     best = tables.at_best(scored, "learning_rate", kinds).groupby(kinds, sort=False)
-    measured = first.groupby(kinds, sort=False)[["saturation", "expected", "saturated_units"]].mean()
-    table = measured.assign(learning_rate=best["learning_rate"].first(), score=best["score"].mean())
+    table = first.groupby(kinds, sort=False)[["saturation", "expected", "saturated_units"]].mean()
+    table = table.assign(learning_rate=best["learning_rate"].first(), score=best["score"].mean())
     share, score = (table[name].unstack(sort=False) for name in ("saturation", "score"))
-    parts = [
-        f"{share.loc[kind, '0 to 255']:.0%} of the activations of {kind} units are saturated before training on raw "
-        f"pixels, {share.loc[kind, '0 to 1']:.0%} on pixels divided by 255, {share.loc[kind, 'standardised']:.0%} on "
-        f"standardised ones; they score {', '.join(f'{score.loc[kind, name]:.3f} ({name})' for name in INPUTS)}."
-        for kind in score.index
-    ]
-    lead = score.max(axis=1) - score["standardised"]
-    behind = lead.sub(best["score"].std().groupby("activation").max()).gt(0)
+    shares = " and ".join(
+        f"{row['0 to 255']:.0%} of the activations of {kind} units ({row['0 to 1']:.0%} on pixels divided by 255, "
+        f"{row['standardised']:.0%} on standardised ones)"
+        for kind, row in share.iterrows()
+    )
+    scores = "; ".join(
+        f"{kind} {', '.join(f'{row[name]:.3f} ({name})' for name in INPUTS)}" for kind, row in score.iterrows()
+    )
+    spread = best["score"].std().groupby("activation").max()
+    behind = (score.max(axis=1) - score["standardised"]).sub(spread).gt(0)
     verdict = (
-        f"fall behind with {' and '.join(behind.index[behind])}, against the textbook" if behind.any() else "do best"
+        f"fall behind with {' and '.join(behind.index[behind])}, against the textbook" if any(behind) else "do best"
     )
-    return Answer(
-        text=f"{' '.join(parts)} Standardised inputs {verdict}, to within a deviation over seeds.{stand_in()}",
-        table=table.reset_index(),
-        figure=plots.lines(
-            scored,
-            "learning_rate",
-            "score",
-            by="inputs",
-            panels="activation",
-            log="x",
-            labels={"score": "test accuracy", "learning_rate": "learning rate"},
-        ),
-        claims={
-            "raw pixels saturate nine tenths of the first layer": (share["0 to 255"] > 0.9).all(),
-            "pixels divided by 255 saturate next to none": (share["0 to 1"] < 0.02).all(),
-            "the share of saturation is that of normal sums": first.eval("abs(saturation - expected)").max() < 0.1,
-            "raw pixels score worst": (score.idxmin(axis=1) == "0 to 255").all(),
-        },
+    text = (
+        f"They saturate {shares} before training. At their best learning rates the networks score: {scores}. "
+        f"Standardised inputs {verdict}, to within a deviation over seeds.{stand_in()}"
     )
+    claims = {
+        "raw pixels saturate nine tenths of the first layer": (share["0 to 255"] > 0.9).all(),
+        "pixels divided by 255 saturate next to none": (share["0 to 1"] < 0.02).all(),
+        "the share of saturation is that of normal sums": first.eval("abs(saturation - expected)").max() < 0.1,
+        "raw pixels score worst": (score.idxmin(axis=1) == "0 to 255").all(),
+    }
+    labels = {"score": "test accuracy"}
+    figure = plots.lines(scored, "learning_rate", "score", "inputs", "activation", log="x", labels=labels)
+    return Answer(text, table.reset_index(), figure, claims)

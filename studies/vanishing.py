@@ -5,10 +5,8 @@ on 1,000 images of MNIST: the mean gradient by the biases had the norms .066 in 
 layer of two, .012 and .283 of three, .0030 and .285 of four. A linear layer multiplies the error by its scale w.
 """
 
-from functools import partial
-
 import numpy as np
-from data import mnist_split, stand_in, unit_mnist
+from data import mnist_holdout, stand_in
 from keras.initializers import Identity, RandomNormal, VarianceScaling
 from keras.losses import binary_crossentropy
 
@@ -17,8 +15,7 @@ from tuner.backend import tensorflow as tf
 from tuner.report import plots, tables
 
 NIELSEN = {2: (0.066, 0.309), 3: (0.012, 0.283), 4: (0.0030, 0.285)}
-images = partial(unit_mnist, 1000, 100)
-shared = {"cv": mnist_split(1000, 100), "n_trials": None, "random_state": 0, "refit": False}
+shared = {**mnist_holdout(1000, 100), "n_trials": None, "random_state": 0, "refit": False}
 measured = KerasClassifier(units=30, optimizer="sgd", learning_rate=0.1, batch_size=1000, epochs=1)
 space = {
     "activation": ["sigmoid", "tanh", "relu"],
@@ -28,11 +25,10 @@ space = {
     "random_state": [0, 1, 2],
 }
 scales = {"activation": ["linear"], "kernel_initializer": [Identity(w) for w in (0.01, 1.5)], "hidden_layers": [2, 8]}
-scales["dtype"] = ["float64"]
-quick = {"space": space | {"hidden_layers": [6], "random_state": [0]}}
+few = {"space": space | {"hidden_layers": [6], "random_state": [0]}}
 studies = (
-    Study("vanishing", images, measured, space, quick=quick, **shared),
-    Study("vanishing-linear", images, measured, scales, **shared),
+    Study("vanishing", estimator=measured, space=space, quick=few, **shared),
+    Study("vanishing-linear", estimator=measured, space=scales | {"dtype": ["float64"]}, **shared),
 )
 
 
@@ -40,7 +36,7 @@ def bias_gradients(layers, seed):
     """Return the norms of the mean gradient by the biases of hidden layers, with Nielsen's cost and initial weights."""
     start = {"bias_initializer": RandomNormal(stddev=1.0), "random_state": seed, "hidden_layers": layers, "units": 30}
     start["kernel_initializer"] = VarianceScaling(1.0, "fan_in", "untruncated_normal")
-    X, y = (part[:1000] for part in images())
+    X, y = (part[:1000] for part in shared["data"]())
     lane = KerasClassifier(**start, activation="sigmoid", output_activation="sigmoid").make_lane(X, y)
     model = network.build(lane.hyperparameters, X.shape[1:], lane.output, lane.seed)
     with tf.GradientTape() as tape:

@@ -64,6 +64,22 @@ def test_a_study_may_take_every_combination_of_its_lists_once(capsys):
     assert again.cv_results_["params"] == search.cv_results_["params"]
 
 
+def test_every_combination_may_depend_on_what_was_chosen(capsys):
+    def space(trial):
+        fit_intercept = trial.suggest_categorical("fit_intercept", [False, True])
+        scaling = trial.suggest_int("intercept_scaling", 1, 3) if fit_intercept else 1
+        return {
+            "fit_intercept": fit_intercept,
+            "intercept_scaling": scaling,
+            "C": trial.suggest_float("C", 1, 2, step=0.5),
+        }
+
+    search = make_study(space=space).run(n_trials=None)
+    taken = [(params["intercept_scaling"], params["C"]) for params in search.cv_results_["params"]]
+    assert sorted(taken) == sorted((scaling, C) for scaling in (1, 1, 2, 3) for C in (1.0, 1.5, 2.0))
+    assert "(12/12" in capsys.readouterr().out
+
+
 def test_fresh_and_another_name_start_anew():
     make_study().run(verbose=False)
     changed = make_study(space={"C": [0.5, 5.0]})
@@ -95,8 +111,8 @@ def test_changes_for_one_run_are_checked():
         make_study().run(trials=3)
     with pytest.raises(HyperparameterError, match="n_trials must be an integer >= 1; got 0"):
         make_study().run(n_trials=0)
-    with pytest.raises(HyperparameterError, match="n_trials=None.*got <function"):
-        make_study(space=lambda trial: {"C": 1.0}).run(n_trials=None)
+    with pytest.raises(HyperparameterError, match="C: sampler='grid' needs a list"):
+        make_study(space=lambda trial: {"C": trial.suggest_float("C", 0.1, 1.0)}).run(n_trials=None)
     with pytest.raises(HyperparameterError, match="data must give"):
         make_study(data=lambda: np.zeros(3)).run()
     with pytest.raises(StorageError, match="cannot be reached"):

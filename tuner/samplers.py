@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, BruteForceSampler, RandomSampler, TPESampler
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tuner.errors import HyperparameterError
 from tuner.hyperparameters import Number
+from tuner.spaces import quiet
 
 #: The names that a search takes for its sampler.
 NAMES = ("tpe", "random", "random_then_fine", "grid")
@@ -145,6 +147,58 @@ def named_sampler(name: str, seed: int, first: int) -> BaseSampler:
         # Its interface may change, says Optuna. GridSampler cannot go through conditional spaces.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return BruteForceSampler(seed=mixed)
+
+
+def n_combinations(suggest: Callable[[Trial], Any]) -> int:
+    """Return how many combinations there are of what a function asks a trial for, conditions included.
+
+    Raises
+    ------
+    HyperparameterError
+        Naming the first range that is continuous.
+    """
+    with quiet():
+        study = optuna.create_study(sampler=_Branching())
+        count, waiting = 0, True
+        while waiting:
+            trial = study.ask()
+            suggest(trial)
+            study.tell(trial, 0.0)
+            count += 1
+            waiting = bool(study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
+    return count
+
+
+class _Branching(BaseSampler):
+    """Takes the first of all values, and queues a trial that takes each of the others after the same beginning."""
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        check_grid({param_name: param_distribution})
+        first, *others = _values(param_distribution)
+        for value in others:
+            study.enqueue_trial({**trial.params, param_name: value})
+        return first
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any]:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return choices
+        case IntDistribution(low=low, high=high, step=step):
+            return range(low, high + 1, step)
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            return [low + i * step for i in range(round((high - low) / step) + 1)]
+    raise AssertionError(distribution)
 
 
 def check_grid(distributions: Mapping[str, BaseDistribution]) -> None:

@@ -41,6 +41,7 @@ from sklearn.exceptions import FitFailedWarning
 from tuner.answer import Answer, question_of
 from tuner.errors import HyperparameterError, StudyFileError
 from tuner.progress import Progress, Row, best_table, summary
+from tuner.samplers import n_combinations
 from tuner.search import (
     OptunaSearchCV,
     finished_trials,
@@ -49,6 +50,7 @@ from tuner.search import (
     set_aside,
     state_of,
 )
+from tuner.spaces import make_space
 from tuner.tracking import Tracker
 
 #: Where finished trials are kept unless a storage is named, relative to the working directory.
@@ -79,7 +81,7 @@ class Study:
     cv, scoring, refit, random_state, n_jobs, timeout, enable_pruning, sampler, pruner
         As in `OptunaSearchCV`.
     n_trials : int or None, default=50
-        The total number of trials. None: every combination of a space of lists, once.
+        The total number of trials. None: every combination of a grid, a space of lists and ranges with a step, once.
     storage : str or optuna.storages.BaseStorage, default="mlruns/journal.log"
         As in `OptunaSearchCV`.
     tracking : "mlflow", Tracker or None, default="mlflow"
@@ -173,7 +175,7 @@ class Study:
         if inner:
             settings["estimator"] = clone(settings["estimator"]).set_params(**inner)
         if settings["n_trials"] is None:
-            settings["n_trials"] = _combinations(settings["space"])
+            settings["n_trials"] = n_combinations(make_space(settings["space"], settings["estimator"]).suggest)
             settings["sampler"] = "grid"
         if not isinstance(settings["n_trials"], int) or settings["n_trials"] < 1:
             raise HyperparameterError(f"n_trials must be an integer >= 1; got {settings['n_trials']!r}.")
@@ -219,15 +221,6 @@ class Study:
         if hasattr(search, "health_"):
             for line in search.health_summary_.lines():
                 progress.console.print(line, soft_wrap=True, markup=False)
-
-
-def _combinations(space: Any) -> int:
-    if not isinstance(space, Mapping) or not all(isinstance(values, list | tuple) for values in space.values()):
-        raise HyperparameterError(
-            f"n_trials=None takes every combination of a space of lists; got {space!r}. Give a dict of lists, or say "
-            "how many trials."
-        )
-    return math.prod(map(len, space.values()))
 
 
 def _row(trial: Any, metric: str) -> Row:

@@ -37,18 +37,20 @@ def test_mnist_comes_from_the_folder_with_its_own_split(data, home):
     parts = {f"x_{part}": rng.integers(0, 256, (n, 28, 28), "uint8") for part, n in (("train", 50), ("test", 20))}
     labels = {"y_train": np.arange(50, dtype="uint8") % 10, "y_test": np.arange(20, dtype="uint8") % 10}
     np.savez(home / "mnist.npz", **parts, **labels)
-    X, y = data.mnist(30, 10)
+    holdout = data.mnist_holdout(30, 10, images=data.mnist)
+    X, y = holdout["data"]()
     np.testing.assert_array_equal(X[30], parts["x_test"][0].ravel())
     np.testing.assert_array_equal(y, [*labels["y_train"][:30], *labels["y_test"][:10]])
-    [(train, test)] = data.mnist_split(30, 10).split()
+    [(train, test)] = holdout["cv"].split()
     np.testing.assert_array_equal([*train, *test], np.arange(40))
     assert data.stand_in() == ""
 
 
 def test_digits_stand_in_for_mnist_and_the_answer_says_so(data, home):
-    X, y = data.mnist()
-    [(train, test)] = data.mnist_split().split()
-    assert X.shape == (1797, 64) and X.max() == 255 and len(train) + len(test) == len(X) == len(y)
+    holdout = data.mnist_holdout()
+    X, y = holdout["data"]()
+    [(train, test)] = holdout["cv"].split()
+    assert X.shape == (1797, 64) and X.max() == 1 and len(train) + len(test) == len(X) == len(y)
     assert "scikit-learn's digits" in data.stand_in()
 
 

@@ -104,7 +104,8 @@ def lines(
     log : str
         Which axes are logarithmic: "", "x", "y" or "xy".
     labels : mapping of str to str, optional
-        What to write for a column's name; "" for panels that are named by their value alone.
+        What to write for a column's name instead of the name with spaces for its underscores; "" for panels that are
+        named by their value alone.
 
     Returns
     -------
@@ -196,7 +197,7 @@ def heat_map(
             axes.text(column, row, f"{number:.3g}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(len(across)), across, rotation=30 if max(map(len, across)) > 8 else 0)
         axes.set_yticks(range(len(down)), down)
-    figure.colorbar(image, ax=[axes for axes, _ in parts], label=(labels or {}).get(value, value))
+    figure.colorbar(image, ax=[axes for axes, _ in parts], label=_words(value, labels))
     return _labelled(figure, parts, x, y, None, labels)
 
 
@@ -218,7 +219,7 @@ def _panels(
         axes.set_visible(False)
     for axes, name in zip(grid, parts, strict=False):
         if panels:
-            axes.set_title(": ".join(filter(None, [(labels or {}).get(panels, panels), name])), fontsize=10)
+            axes.set_title(": ".join(filter(None, [_words(panels, labels), name])), fontsize=10)
     return figure, list(zip(grid, parts.values(), strict=False))
 
 
@@ -238,12 +239,15 @@ def _labelled(
     by: str | None,
     labels: Mapping[str, str] | None,
 ) -> Figure:
-    words = labels or {}
-    figure.supxlabel(words.get(x, x), fontsize=10)
-    figure.supylabel(words.get(y, y), fontsize=10)
+    figure.supxlabel(_words(x, labels), fontsize=10)
+    figure.supylabel(_words(y, labels), fontsize=10)
     if by:
         handles, names = parts[0][0].get_legend_handles_labels()
         longest = max(map(len, names), default=0) + 6  # its line and the gap; ten letters take an inch
         ncols = max(1, min(4, len(names), int(10 * figure.get_figwidth()) // longest))
-        figure.legend(handles, names, title=words.get(by, by), loc="outside upper center", ncols=ncols, frameon=False)
+        figure.legend(handles, names, title=_words(by, labels), loc="outside upper center", ncols=ncols, frameon=False)
     return figure
+
+
+def _words(column: str, labels: Mapping[str, str] | None) -> str:
+    return (labels or {}).get(column, column.replace("_", " "))
