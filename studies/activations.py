@@ -44,8 +44,8 @@ def answer(search):
     mended = score.loc["scaled_sigmoid", last] - score.loc["sigmoid", last]
     explains = "may explain" if deepest["scaled_sigmoid"] <= deepest["sigmoid"] else "does not explain"
     text = (
-        f"With {last} hidden layers {able or 'no activation'} trains, {score[last].idxmax()} best with "
-        f"{score[last].max():.3f}; the rest less deep: {unable or 'none'}. Scaling the sigmoid to slope 1 and mean 0 "
+        f"{last} hidden layers train with {able or 'no activation'}, best with {score[last].idxmax()} "
+        f"({score[last].max():.3f}); the rest less deep: {unable or 'none'}. Scaling the sigmoid to slope 1 and mean 0 "
         f"is worth {mended:+.3f} there: saturation alone {explains} its failure.{stand_in()}"
     )
     claims = {
