@@ -175,6 +175,8 @@ def test_targets_may_lie_inside_the_range_of_the_output(kind, target_range, acti
     # Health knows what a constant prediction would give, and which outputs are far from their targets.
     facts = estimator._measurements.facts
     assert facts.baseline_loss == pytest.approx(lane.train.y.var(axis=0).mean(), rel=1e-4)
+    commonest = None if kind == "multilabel" else np.unique(y, return_counts=True)[1].max() / len(y)
+    assert facts.baseline_accuracy == commonest
     assert facts.loss == "mean_squared_error" and estimator._measurements.of_network("output_wrong")[-1] == 0
     again = pickle.loads(pickle.dumps(estimator))
     np.testing.assert_array_equal(again.predict(X), estimator.predict(X))

@@ -12,6 +12,7 @@ from tuner.health.measurements import (
     LayerFacts,
     Measurements,
     NetworkFacts,
+    baseline_accuracy,
 )
 
 PROBE = 256
@@ -353,6 +354,7 @@ class Lanes:
             batch_size=BATCH,
             n_rows=len(Y),
             baseline_loss=float(baseline),
+            baseline_accuracy=baseline_accuracy(self.task, Y),
         )
 
     def score(self, p, Y):

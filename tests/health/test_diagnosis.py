@@ -348,6 +348,39 @@ def test_glorot_weights_of_a_convolution_are_no_poor_start(size, found):
     assert ("poor_initialization" in judge([measured]).conditions) == found
 
 
+@pytest.mark.parametrize(("size", "found"), [(1.0, False), (0.1, True)])
+def test_glorot_weights_of_a_layer_wider_than_its_inputs_are_no_poor_start(size, found):
+    measured = train(SICK["a rate too small for gradient descent"][0], DATA)[0]
+    hidden = LayerFacts("hidden_1", "Dense", "tanh", 256, 8, 8 * 256)
+    measured.facts = replace(measured.facts, layers=(hidden, *measured.facts.layers[1:]))
+    for numbers in measured.layers:
+        numbers[0, LAYER_MEASURES.index("weight_norm")] = size * np.sqrt(8 * 256 * 2 / (8 + 256))
+    assert ("poor_initialization" in judge([measured]).conditions) == found
+
+
+def test_no_remedy_is_what_the_network_starts_with():
+    recipe, data, *_ = SICK["tanh with weights too large"]
+    measured = train(recipe, data)[0]
+    wanted = {"kernel_initializer": "glorot_uniform", "bias_initializer": "zeros"}
+    for known in ({}, {"bias_initializer": "zeros"}, wanted):
+        measured.facts = replace(measured.facts, **known)
+        cause = judge([measured]).causes[0]
+        assert cause.condition == "poor_initialization"
+        edits = {key: value for remedy in cause.remedies for key, value in remedy.edit.items()}
+        assert edits and {key: edits[key] for key in wanted if key in edits} == {
+            key: value for key, value in wanted.items() if key not in known
+        }
+
+
+def test_units_that_die_of_the_first_updates_are_the_evidence_of_too_large_a_rate():
+    measured = train(SICK["a rate too small for Adam"][0], DATA)[0]
+    for epoch, numbers in enumerate(measured.layers):
+        numbers[0, LAYER_MEASURES.index("dead_units")] = 1.0 if epoch else 0.0
+    [finding] = [found for found in judge([measured]).findings if found.condition == "update_too_large"]
+    assert (finding.measure, finding.value, finding.layers) == ("dead_units", 1.0, ("hidden_1",))
+    assert finding.epochs == tuple(measured.epochs[1:]) and "died" in finding.message
+
+
 def test_after_few_epochs_only_what_does_not_fall_is_judged():
     slow = train(Recipe(depth=3, activation="tanh", init=0.6, optimizer="sgd", rate=0.02, epochs=3), DATA)[0]
     slow.history["loss"] = [1.3, 1.1, 0.9]
@@ -368,7 +401,10 @@ def test_a_held_out_score_that_swings_is_found_though_training_does_well():
     assert judge([measured]).verdict == "healthy"
     measured.history["loss"][-2] += 0.1
     measured.history["test_accuracy"] = [0.6, 0.8] * 6
-    assert judge([measured]).verdict == "oscillating_loss"
+    report = judge([measured])
+    assert report.verdict == "oscillating_loss"
+    finding = report.findings[0]
+    assert finding.measure == "test_accuracy" and finding.epochs == tuple(range(3, 13, 2))
     measured.history["test_accuracy"] = list(np.linspace(0.3, 0.9, 12))  # large steps, but all in one direction
     assert judge([measured]).verdict == "healthy"
 

@@ -48,6 +48,7 @@ def test_the_monitor_measures_what_the_estimator_measures():
         np.testing.assert_allclose(theirs.of_network(name), ours.of_network(name), rtol=2e-3, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(theirs.history["loss"], ours.history["loss"], rtol=1e-5)
     assert theirs.facts.baseline_loss == pytest.approx(ours.facts.baseline_loss)
+    assert theirs.facts.baseline_accuracy == ours.facts.baseline_accuracy == np.bincount(y).max() / len(y)
     assert monitor.report.verdict == estimator.health_.verdict
 
 
@@ -107,7 +108,23 @@ def test_models_with_several_inputs_and_sparse_targets():
     facts = report.measurements[0].facts
     assert [layer.activation for layer in facts.layers] == ["relu", "softmax"]
     counts = np.bincount(y) / len(y)
+    assert facts.baseline_accuracy == counts.max()
     assert facts.baseline_loss == pytest.approx(-np.sum(counts * np.log(counts)))
+
+
+@pytest.mark.parametrize(
+    ("activation", "targets", "task", "accuracy"),
+    [
+        ("sigmoid", ONE_HOT, "multiclass", np.bincount(y).max() / len(y)),
+        ("sigmoid", np.concatenate([ONE_HOT[:, :9], ONE_HOT[:, :1]], axis=1), "multilabel", None),
+        ("softmax", ONE_HOT, "multiclass", np.bincount(y).max() / len(y)),
+    ],
+)
+def test_several_sigmoid_outputs_are_classes_where_they_exclude_each_other(activation, targets, task, accuracy):
+    model = compiled(keras.layers.Dense(10, activation))
+    model.compile("adam", "binary_crossentropy" if activation == "sigmoid" else "categorical_crossentropy")
+    facts = diagnose(model, X, targets, epochs=1).measurements[0].facts
+    assert (facts.task, facts.baseline_accuracy) == (task, accuracy)
 
 
 def test_recurrent_models_are_diagnosed():

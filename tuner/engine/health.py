@@ -10,7 +10,7 @@ from tuner import network, seeds
 from tuner.engine.base import History, Lane, Part
 from tuner.engine.compilation import learning_rates, optimizer_config
 from tuner.errors import in_one_line
-from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss, clipping
+from tuner.health.measurements import Measurements, NetworkFacts, baseline_accuracy, baseline_loss, clipping
 from tuner.health.measures import PROBE_ROWS, Probe
 
 
@@ -52,9 +52,11 @@ def _facts(lane: Lane, probe: Probe) -> NetworkFacts:
         normalization=values["batch_normalization"] is not None if built_in else probe.normalization,
         residual=bool(values["residual"]) if built_in else probe.residual,
         kernel_initializer=initializer if isinstance(initializer, str) else None,
+        bias_initializer=bias if built_in and isinstance(bias := values["bias_initializer"], str) else None,
         batch_size=int(values["batch_size"]),
         n_rows=len(lane.train),
         baseline_loss=baseline_loss(network.loss_name(lane.output.loss), lane.train.y, lane.train.sample_weight),
+        baseline_accuracy=baseline_accuracy(lane.task, lane.train.y),
         notes=probe.notes,
     )
 

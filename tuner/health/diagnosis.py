@@ -327,23 +327,8 @@ class Evidence:
 
     @cached_property
     def trivial_accuracy(self) -> float:
-        """The accuracy of always naming the commonest class; NaN where the baseline does not tell it.
-
-        The baseline is the entropy of the classes' shares, or for squared error (1 - sum of their squares) / classes;
-        all classes but the commonest are taken to be equally common.
-        """
-        if self.facts.task not in ("binary", "multiclass") or not self.names or self.facts.baseline_loss is None:
-            return math.nan
-        k = max(self.facts.layers[-1].units, 2)
-        share = np.linspace(1 / k, 1, 1000, endpoint=False)
-        others = (1 - share) / (k - 1)
-        if "crossentropy" in self.facts.loss:
-            baseline = -share * np.log(share) - (1 - share) * np.log(others)
-        elif self.facts.loss == "mean_squared_error":
-            baseline = (1 - share**2 - (k - 1) * others**2) / k
-        else:
-            return math.nan
-        return float(share[np.argmin(np.abs(baseline - self.baseline))])
+        """The accuracy of always naming the commonest class; NaN where that is not known."""
+        return math.nan if self.facts.baseline_accuracy is None else self.facts.baseline_accuracy
 
     @cached_property
     def short(self) -> bool:
@@ -441,8 +426,8 @@ class Evidence:
         """The logarithm of the weights' size before training, relative to the recommended, (L,); NaN where unknown.
 
         Recommended is a deviation, times the root of the fan-in, of the root of 2 for rectifiers (He et al. 2015) and
-        of 1 for others (Glorot & Bengio 2010). Of a convolution the weights that Glorot's rule gives are as good: they
-        count a kernel's positions in the fan-out, and are smaller the fewer channels come in.
+        of 1 for others (Glorot & Bengio 2010). As good are the smaller weights that Glorot's rule gives to a layer that
+        is wider than its inputs, and to a convolution, of which it counts a kernel's positions in the fan-out.
         """
         if not len(self.epochs) or self.epochs[0] != 0:
             return np.full(len(self.names), np.nan)
@@ -458,6 +443,8 @@ class Evidence:
                 channels = before.units if before and "Conv" in before.kind else 1
                 glorot = math.log(math.sqrt(2 / (1 + layer.units / channels)) / wanted[i])
                 gain[i] -= np.clip(gain[i], min(glorot, 0.0), 0.0)
+            elif layer.kind == "Dense" and layer.units > layer.fan_in:
+                gain[i] -= np.clip(gain[i], 0.5 * math.log(2 * layer.fan_in / (layer.fan_in + layer.units)), 0.0)
         return gain
 
     @cached_property
@@ -515,17 +502,26 @@ class Evidence:
         """How far the held-out score moves in an epoch of the second half, and how far in vain; NaN without one.
 
         A mean over epochs, as a share of the most that was learned; in vain is what does not lead from the first to
-        the last of them. The score is the accuracy, else 1 minus the relative loss.
+        the last of them.
         """
-        score = self.held_out_accuracies - self.trivial_accuracy
-        if not np.isfinite(score).any():
-            score = 1 - self.held_out[1] / self.baseline
+        score = self.held_out_score[1]
         if len(score) < 4 or not np.isfinite(score).all():
             return math.nan, math.nan
         steps = np.diff(np.maximum(score, -1.0))[-(len(score) // 2) :]
         learned = max(score.max(), LIMITS.learned)
         moved = np.abs(steps).mean()
         return float(moved / learned), float((moved - abs(steps.mean())) / learned)
+
+    @cached_property
+    def held_out_score(self) -> tuple[str, np.ndarray]:
+        """What was learned on held-out rows after every epoch, (T,), and the series that tells it.
+
+        It is the accuracy above that of the commonest class, else 1 minus the relative loss.
+        """
+        accuracy = self.held_out_accuracies - self.trivial_accuracy
+        if np.isfinite(accuracy).any():
+            return self.held_out[0].replace("loss", "accuracy"), accuracy
+        return self.held_out[0], 1 - self.held_out[1] / self.baseline
 
     @property
     def severity(self) -> float:
@@ -596,9 +592,10 @@ def _initializer(e: Evidence) -> tuple[Remedy, ...]:
     used = Counter(layer.activation for layer in e.facts.layers[:-1])
     activation = min(used, key=lambda name: (-used[name], name)) if used else "linear"
     name = "he_normal" if activation in RECTIFIERS else "lecun_normal" if activation == "selu" else "glorot_uniform"
-    edit = {} if e.facts.kernel_initializer == name else {"kernel_initializer": name}
-    edit["bias_initializer"] = "zeros"
-    return (Remedy(edit, f"it keeps the variance of a {activation} network's signal"),)
+    asked = {"kernel_initializer": e.facts.kernel_initializer, "bias_initializer": e.facts.bias_initializer}
+    wanted = {"kernel_initializer": name, "bias_initializer": "zeros"}
+    edit = {key: value for key, value in wanted.items() if asked[key] != value}
+    return (Remedy(edit, f"it keeps the variance of a {activation} network's signal"),) if edit else ()
 
 
 _STANDARDIZE = Remedy({"inputs": "standardize"}, "put a StandardScaler before the network, in its pipeline")
@@ -699,8 +696,8 @@ def poor_initialization(e: Evidence) -> Judgement:
         measure, source = "weight_norm", limit.source
     elif none.any():
         worst = int(np.nanargmax(dead))
-        value, measure, source = float(dead[worst]), "dead_units", LIMITS.dead.source
-        threshold = float(LIMITS.dead_at_start)
+        limit = LIMITS.dead_at_start if e.off_inputs is None else LIMITS.dead
+        value, measure, threshold, source = float(dead[worst]), "dead_units", float(limit), limit.source
         said = f"before training {value:.0%} of the units of {e.names[worst]} have no slope"
     elif far.any():
         worst = int(np.nanargmax(np.where(far, saturation, np.nan)))
@@ -837,6 +834,10 @@ def saturated_outputs(e: Evidence) -> Judgement:
         f"and {_left(e)}.",
         remedies=(
             Remedy(
+                {"output_activation": "auto"}, "a linear output has the same slope everywhere, and reaches any value"
+            )
+            if e.facts.task == "regression"
+            else Remedy(
                 {"loss": "auto", "output_activation": "auto"},
                 "with cross-entropy a wrong output learns the faster the more wrong it is (Nielsen, ch. 3)",
             ),
@@ -896,7 +897,8 @@ def update_too_small(e: Evidence) -> Judgement:
     steady = started_well and e.falling > LIMITS.falling and e.rise_share < LIMITS.rise_share
     if e.falling_held_out < LIMITS.held_out_fall * e.falling:
         steady = False  # what there is to learn has been learned
-    threshold = LIMITS.update_low if steady else LIMITS.travel / e.n_updates
+    limit = LIMITS.update_low if steady else LIMITS.travel
+    threshold = float(limit) if steady else limit / e.n_updates
     if not 0 < value < threshold or not e.left > (unfinished if steady else LIMITS.unmoved):
         return None
     course = "and still falling" if steady else "and hardly falling"
@@ -907,8 +909,8 @@ def update_too_small(e: Evidence) -> Judgement:
         epochs=e.at(seen),
         measure="update_ratio",
         value=value,
-        threshold=float(threshold),
-        source=LIMITS.update_low.source,
+        threshold=threshold,
+        source=limit.source,
         message=f"An update changes the weights of most layers by less than {threshold:.1g} of themselves, and after "
         f"{e.n_updates:.0f} updates {_left(e)}, {course}.",
         remedies=_narrower(e, 5, 100, "larger steps reach a low loss within the same number of updates"),
@@ -929,19 +931,25 @@ def update_too_large(e: Evidence) -> Judgement:
     unseen = e.broken and not np.isfinite(ratio).any()
     if not (died or unseen or (large.any() and (e.broken or e.unsteady))):
         return None
-    value = float(np.nanmax(ratio)) if large.any() else math.inf
-    effect = "" if e.broken else "the loss rises, " if e.unsteady else "units died, "
-    size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
+    if unseen or (large.any() and (e.broken or e.unsteady)):
+        shown, measure, limit = large, "update_ratio", LIMITS.update_high
+        value = float(np.nanmax(ratio)) if large.any() else math.inf
+        size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
+        said = f"Updates change the weights {size}, {'' if e.broken else 'the loss rises, '}and {_left(e)}."
+    else:
+        shown, measure, limit = dead >= LIMITS.dead, "dead_units", LIMITS.dead
+        value = float(np.nanmax(dead))
+        said = f"Up to {value:.0%} of a hidden layer's units died of the first updates, and {_left(e)}."
     return Finding(
         condition="update_too_large",
         severity=e.severity,
-        layers=e.where(large),
-        epochs=e.at(large) or (1,),
-        measure="update_ratio",
+        layers=e.where(shown),
+        epochs=e.at(shown) or (1,),
+        measure=measure,
         value=value,
-        threshold=float(LIMITS.update_high),
-        source=LIMITS.update_high.source,
-        message=f"Updates change the weights {size}, {effect}and {_left(e)}.",
+        threshold=float(limit),
+        source=limit.source,
+        message=said,
         remedies=(*_narrower(e, 1 / 100, 1 / 5, "smaller steps settle"), *_clipping(e)),
     )
 
@@ -956,11 +964,13 @@ def oscillating_loss(e: Evidence) -> Judgement:
         return "training broke down"
     moved, in_vain = e.swings
     if math.isfinite(moved):
-        measure, value, limit = e.held_out[0], moved, LIMITS.swings
-        found = moved > limit and in_vain > LIMITS.in_vain
-        said = f"On held-out rows the score goes up and down by {value:.0%} of what was learned in every epoch"
+        (measure, score), value, limit = e.held_out_score, moved, LIMITS.swings
+        found, worse = moved > limit and in_vain > LIMITS.in_vain, np.diff(score) < 0
+        said = (
+            f"On held-out rows the score moves by {value:.0%} of what was learned in an epoch on average, up and down"
+        )
     else:
-        measure, value, limit = "loss", e.rises, LIMITS.rises
+        measure, value, limit, worse = "loss", e.rises, LIMITS.rises, np.diff(e.losses) > 0
         found = e.short and value > limit and e.rise_share > LIMITS.rise_share
         said = f"The training loss rose by {value:.2g} of a constant prediction's in all"
     if not found:
@@ -969,7 +979,7 @@ def oscillating_loss(e: Evidence) -> Judgement:
         condition="oscillating_loss",
         severity=float(np.clip(e.left if e.short else value, 0.05, 1.0)),
         layers=(),
-        epochs=tuple(int(i) + 2 for i in np.flatnonzero(np.diff(e.losses) > 0)),
+        epochs=tuple(int(i) + 2 for i in np.flatnonzero(worse)),
         measure=measure,
         value=value,
         threshold=float(limit),

@@ -150,10 +150,14 @@ class NetworkFacts:
         Whether any layer adds one signal to another.
     kernel_initializer : str or None
         Of the built-in network, as it was asked for; ``"auto"`` is resolved.
+    bias_initializer : str or None
+        Of the built-in network.
     batch_size, n_rows : int or None
         Rows of a batch, and of the training part.
     baseline_loss : float or None
         The training loss of the best constant prediction, where the loss is one for which that is known.
+    baseline_accuracy : float or None
+        Of a classification, the accuracy on the training part of always naming the commonest class.
     notes : tuple of str
         What could not be measured, and why.
     """
@@ -168,9 +172,11 @@ class NetworkFacts:
     normalization: bool = False
     residual: bool = False
     kernel_initializer: str | None = None
+    bias_initializer: str | None = None
     batch_size: int | None = None
     n_rows: int | None = None
     baseline_loss: float | None = None
+    baseline_accuracy: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -312,6 +318,25 @@ def baseline_loss(loss: str, y: np.ndarray, weight: np.ndarray | None = None) ->
     if loss == "mean_absolute_error":
         return float(np.average(np.abs(y - np.median(y, axis=0)), axis=0, weights=weight).mean())
     return None
+
+
+def baseline_accuracy(task: str | None, y: np.ndarray) -> float | None:
+    """Return the accuracy of always naming the commonest class, None where there are no classes that exclude another.
+
+    Parameters
+    ----------
+    task : str or None
+        As `NetworkFacts` has it.
+    y : array of shape (n, k)
+        Targets as the loss has them: a column of each class, or one column, of two classes or of indices.
+    """
+    if task not in ("binary", "multiclass") or not len(y) or y.ndim != 2 or not np.isfinite(y).all():
+        return None
+    if y.shape[1] > 1:
+        classes = y.argmax(axis=1)
+    else:
+        classes = y[:, 0] if task == "multiclass" else y[:, 0] > 0.5
+    return float(np.unique(classes, return_counts=True)[1].max() / len(y))
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from tuner.backend import keras
 from tuner.backend import tensorflow as tf
 from tuner.errors import DataError, HyperparameterError, in_one_line
 from tuner.health.diagnosis import judge
-from tuner.health.measurements import Measurements, NetworkFacts, baseline_loss, clipping
+from tuner.health.measurements import Measurements, NetworkFacts, baseline_accuracy, baseline_loss, clipping
 from tuner.health.measures import PROBE_ROWS, Probe, measure_model, probe_masks, weights_of
 from tuner.health.report import HealthReport
 
@@ -141,10 +141,14 @@ class HealthMonitor(keras.callbacks.Callback):
         config = optimizer.get_config()
         rate = config.get("learning_rate")
         loss = network.loss_name(model.loss) if isinstance(model.loss, str) or callable(model.loss) else "unknown"
-        baseline = None
+        task, baseline, accuracy = _TASKS.get(loss), None, None
         if self._all_y is not None and not isinstance(self._all_y, list | tuple | dict):
             y, weights = np.asarray(self._all_y), self._all_weights
-            baseline = baseline_loss(loss, y[:, np.newaxis] if y.ndim == 1 else y, weights)
+            y = y[:, np.newaxis] if y.ndim == 1 else y
+            if task == "binary" and y.shape[-1] > 1:
+                task = "multiclass" if y.ndim == 2 and np.allclose(y.sum(axis=1), 1) else "multilabel"
+            accuracy = baseline_accuracy(task, y)
+            baseline = baseline_loss(loss, y, weights)
             if baseline is not None and weights is not None:  # Keras divides by the number of rows
                 baseline *= float(np.mean(weights))
         steps = (self.params or {}).get("steps")  # batches of an epoch
@@ -155,12 +159,13 @@ class HealthMonitor(keras.callbacks.Callback):
             learning_rate=float(rate) if isinstance(rate, int | float) else None,
             momentum=config.get("momentum"),
             clipnorm=clipping(config),
-            task=_TASKS.get(loss),
+            task=task,
             normalization=self._probe.normalization,
             residual=self._probe.residual,
             batch_size=-(-self._n_rows // steps) if steps else None,
             n_rows=self._n_rows,
             baseline_loss=baseline,
+            baseline_accuracy=accuracy,
             notes=self._probe.notes,
         )
 
