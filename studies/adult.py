@@ -62,17 +62,17 @@ def answer(*searches):
     every = [tables.scores(search).rename(columns={"C": "learning_rate"}) for search in searches]
     scored = pd.concat(every, keys=MODELS, names=["model"]).reset_index(0)
     chosen = tables.at_best(scored, "learning_rate", ["model", "class_weight"], "auc")
-    table = chosen.groupby(["model", "class_weight", "learning_rate"], sort=False).agg(
+    table = chosen.groupby(["model", "class_weight"], sort=False).agg(
         auc=("auc", "mean"), auc_std=("auc", "std"), balanced_accuracy=("balanced_accuracy", "mean")
     )
     plain = chosen[chosen["class_weight"] == "None"].pivot_table("auc", "fold", "model")
     mean, ahead = plain.mean(), plain["network"] - plain["boosted trees"]
-    auc, drawn = (table[name].droplevel(2).unstack() for name in ("auc", "balanced_accuracy"))
+    auc, drawn = (table[name].unstack() for name in ("auc", "balanced_accuracy"))
     moved = (auc["balanced"] - auc["None"]).abs()
     text = (
         f"In the same {len(plain)} folds the AUC is {', '.join(f'{mean[name]:.3f} ({name})' for name in MODELS)}: "
         f"{mean.idxmax()} first, {'as' if mean.idxmax() == 'boosted trees' else 'against what'} Grinsztajn et al. "
-        f"found, the network {ahead.mean():+.3f} ± {ahead.std():.3f} from the trees. Balanced class weights move its "
+        f"found, the network {ahead.mean():+.3f} ± {ahead.sem():.3f} from the trees. Balanced class weights move its "
         f"AUC by {moved['network']:.3f} and its balanced accuracy from {drawn.loc['network', 'None']:.3f} to "
         f"{drawn.loc['network', 'balanced']:.3f}: they move the line, "
         f"{'hardly' if moved['network'] < 0.01 else 'and also'} the order of the rows."

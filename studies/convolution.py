@@ -59,8 +59,8 @@ def answer(search):
     text = (
         f"On images as they are the convolutional network errs on {error.loc['convolutional', 'in place']:.1%}, the "
         f"dense one on {error.loc['dense', 'in place']:.1%}. Shuffled pixels change this by "
-        f"{cost['convolutional']:+.1%} and {cost['dense']:+.1%}: it sees {'' if sides else 'more than '}which pixels "
-        f"stand side by side{'' if sides else ', against the textbook'}.{stand_in()}"
+        f"{cost['convolutional']:+.1%} and {cost['dense']:+.1%}: it "
+        f"{'sees' if sides else 'gains, against the textbook, not by'} which pixels stand side by side.{stand_in()}"
     )
     claims = {
         "the dense network hardly notices the shuffling": abs(cost["dense"]) < 0.05,

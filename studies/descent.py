@@ -38,7 +38,7 @@ study = Study(
 
 def answer(search):
     kinds, rate = ["optimizer", "learning_rate_schedule"], "learning_rate"
-    scored = tables.scores(search).sort_values([*kinds, rate])
+    scored = tables.scores(search, failed=0.0).sort_values([*kinds, rate])
     means = scored.groupby([*kinds, rate])["score"].agg(["mean", "std"]).reset_index()
     close = means[means["mean"] > means.groupby(kinds)["mean"].transform("max") - CLOSE].groupby(kinds)[rate]
     table = means.loc[means.groupby(kinds)["mean"].idxmax()]
@@ -54,8 +54,8 @@ def answer(search):
         f"{order.index[-1]} first with {order.iloc[-1]:.3f}; at Adam's, {adam[rate]:g}, plain descent reaches "
         f"{at_adams:.3f}, at its own, {sgd[rate]:g}, {sgd['mean']:.3f}. Adam stays close to its best over "
         f"{adam['decades']:.1f} decades of rates, plain descent over {sgd['decades']:.1f}. The best schedule is "
-        f"{gain.idxmax()[1]}: {gain.max():+.3f} for {gain.idxmax()[0]}"
-        f"{', less than a seed changes' if gain.max() < noise else ''}.{stand_in()}"
+        f"{gain.idxmax()[1]}: {gain.max():+.3f} for "
+        f"{gain.idxmax()[0]}{', less than a seed changes' if gain.max() < noise else ''}.{stand_in()}"
     )
     claims = {
         "every optimizer learns at its own best rate": order.iloc[0] > 0.5,

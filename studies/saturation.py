@@ -31,7 +31,7 @@ space = {
     "learning_rate": [0.1, 0.5],
     "random_state": [0, 1, 2],
 }
-few = {"hidden_layers": [1, 3], "learning_rate": [0.5], "random_state": [0]}
+few = {"hidden_layers": [1, 3], "learning_rate": [0.5], "random_state": [0, 1]}
 study = Study(
     "saturation",
     estimator=KerasClassifier(units=50, optimizer="sgd", batch_size=10, epochs=40),
@@ -54,8 +54,10 @@ def answer(search):
     scores = best.groupby(kinds, sort=False)[["first", "top", "accuracy"]].mean()
     table = table.join(scores.set_axis(["first, held out", "top, held out", "accuracy"], axis=1))
     deep = hidden.query("hidden_layers == hidden_layers.max()")
-    peak = deep.groupby(["activation", "depth", "epoch"])["saturation"].mean().groupby(["activation", "depth"]).max()
-    peak = peak.unstack().idxmax(axis=1)
+    course = deep.groupby(["activation", "depth", "epoch"])["saturation"].mean().reset_index()
+    half = course.query("saturation > 0.5").sort_values(["epoch", "saturation"], ascending=[True, False])
+    earliest = {name: next(iter(half.loc[half["activation"] == name, "depth"]), None) for name in space["activation"]}
+    above = course.query("activation == 'sigmoid' and depth == depth.max()").set_index("epoch")["saturation"]
     top = deep.query("activation == 'sigmoid' and from_top == 1").groupby("epoch")["activation_mean"].mean()
     gap = (table["first layer"] - table["first, held out"]).abs().max()
     ends = table.loc["sigmoid", names].agg(["min", "max"])
@@ -63,14 +65,18 @@ def answer(search):
     text = (
         f"{'Many are' if ends.max(axis=None) > 0.5 else 'Mostly not'}: after {hidden['epoch'].max()} epochs {first} of "
         f"the activations of a sigmoid network's first hidden layer are saturated, by depth, and {topmost} of the top "
-        f"one's; held-out images differ by at most {gap:.1%} in the first. In the deepest networks hidden layer "
-        f"{peak['sigmoid']} saturates most with sigmoid and {peak['tanh']} with tanh (Glorot & Bengio: the top one, "
-        f"and the first); the sigmoid's top layer, of mean activations from {top.min():.2f} to {top.max():.2f}, "
-        f"{'is' if top.min() < 0.1 else 'is not'} pushed to 0.{stand_in()}"
+        f"one's; held-out images differ by at most {gap:.1%} in the first. Of the deepest sigmoid networks hidden "
+        f"layer {earliest['sigmoid']} is the first to be saturated by half, "
+        f"{'as' if earliest['sigmoid'] == 5 else 'not as'} Glorot & Bengio saw; the top one's share peaks at "
+        f"{above.max():.0%} in epoch {above.idxmax()} and ends at {above.iloc[-1]:.0%}, its mean activations "
+        f"{'fall' if top.min() < 0.1 else 'do not fall'} to {top.min():.2f}. With tanh it is layer {earliest['tanh']}, "
+        f"{'as' if earliest['tanh'] == 1 else 'not as'} they saw.{stand_in()}"
     )
+    started = hidden.query("activation == 'sigmoid' and epoch == 0")["saturation"].max()
     claims = {
         "held-out images saturate as training images do": gap < 0.1,
-        "no sigmoid unit starts saturated": hidden.query("epoch == 0")["saturation"].max() < 0.2,
+        "sigmoid units do not start saturated": started < 0.01,
+        "training saturates some of them": ends.max(axis=None) > 0.1,
     }
     labels = {"saturation": "saturated share", "depth": "hidden layer", "activation": ""}
     figure = plots.lines(deep, "epoch", "saturation", "depth", "activation", labels=labels)

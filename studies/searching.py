@@ -32,7 +32,12 @@ points = {
 network = KerasClassifier(
     units=16, hidden_layers=1, optimizer="momentum", kernel_initializer="random_uniform", epochs=10
 )
-inner = {"n_trials": BUDGETS[-1], "cv": StratifiedShuffleSplit(1, test_size=0.2), "error_score": 0.0, "health": False}
+inner = {
+    "n_trials": BUDGETS[-1],
+    "cv": StratifiedShuffleSplit(1, test_size=0.2, random_state=0),
+    "error_score": 0.0,
+    "health": False,
+}
 
 
 def digits(n):
@@ -71,16 +76,18 @@ def answer(search):
     found = scored.groupby("search")
     table = found[[*budgets, "outer", "optimism"]].mean().loc[list(SEARCHES)]
     table["optimism_error"] = found["optimism"].sem()
-    mean, error, outer = scored["optimism"].mean(), scored["optimism"].sem(), table["outer"]
+    outer, by_fold = table["outer"], scored.groupby("fold")["optimism"].mean()
+    mean, error = by_fold.mean(), by_fold.sem()
+    ahead = scored.pivot_table("outer", ["fold", "seed"], "search").eval("random - grid")
     text = (
         f"With {BUDGETS[-1]} trials each, {outer.idxmax()} finds the networks that do best on new data "
-        f"({outer.max():.3f}), {outer.idxmin()} those that do worst ({outer.min():.3f}); random search "
-        f"{'beats the grid, as' if outer['random'] > outer['grid'] else 'does not beat the grid, against what'} "
-        f"Bergstra & Bengio found. The best validation score exceeds the outer one by {mean:+.3f} ± {error:.3f}: "
+        f"({outer.max():.3f}), {outer.idxmin()} those that do worst ({outer.min():.3f}); random search lies "
+        f"{ahead.mean():+.3f} ± {ahead.sem():.3f} from the grid, which it beats in Bergstra & Bengio's networks. The "
+        f"best validation score exceeds the outer one by {mean:+.3f} ± {error:.3f}: "
         f"{'it is optimistic' if mean > 2 * error else 'no optimism shows, the winner is refitted on more rows'}."
     )
     claims = {
-        "more trials never look worse": (table[budgets].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None),
+        "the best validation score promises more than new data give": mean > 0,
         "every search finds networks that beat guessing": outer.min() > 0.3,
         "the best of all trials looks better than the first": (table[budgets[-1]] > table[budgets[0]]).all(),
     }

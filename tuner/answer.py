@@ -134,7 +134,9 @@ def _entry(path: Path, question: str) -> str:
     values: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
     table = pd.read_csv(results / f"{path.stem}.csv", keep_default_na=False, na_values=["nan"])
     answer = Answer(values["text"], table, figure=None)  # type: ignore[arg-type]
-    return f"{title}\n\n{answer.markdown(path.stem)}\n\nTook {duration(values['seconds'])} ({values['measured']})."
+    failed = [f"\n\nDoes not hold: {claim}." for claim, holds in values["claims"].items() if not holds]
+    took = f"Took {duration(values['seconds'])} ({values['measured']})."
+    return f"{title}\n\n{answer.markdown(path.stem)}{''.join(failed)}\n\n{took}"
 
 
 def _rounded(table: DataFrame) -> DataFrame:

@@ -68,9 +68,18 @@ def test_networks_have_a_row_for_each_epoch(search):
 
 def test_every_combination_is_kept_at_its_own_best():
     rows = [("a", 0.1, 1.0), ("a", 0.1, 3.0), ("a", 1.0, 2.5), ("b", 0.1, 0.0), ("b", 1.0, 0.5), ("b", 1.0, 0.1)]
-    table = pd.DataFrame(rows, columns=["activation", "learning_rate", "score"])
+    table = pd.DataFrame(rows, columns=["activation", "learning_rate", "score"]).assign(fold=0)
     assert at_best(table, "learning_rate", ["activation"]).index.tolist() == [2, 4, 5]
     assert at_best(table, "learning_rate", ["activation"], "learning_rate")["learning_rate"].eq(1.0).all()
+
+
+def test_a_value_is_chosen_for_a_fold_by_the_others():
+    scores = {0.1: (1.0, 0.0, 0.3), 1.0: (0.0, 0.5, 0.2)}  # in three folds
+    rows = [(rate, fold, score) for rate, folds in scores.items() for fold, score in enumerate(folds)]
+    table = pd.DataFrame(rows, columns=["learning_rate", "fold", "score"]).assign(activation="relu")
+    kept = at_best(table, "learning_rate", ["activation"])
+    # By folds 1 and 2 the second rate is better; by 0 and 2, and by 0 and 1, the first.
+    assert list(zip(kept["fold"], kept["learning_rate"], strict=True)) == [(1, 0.1), (2, 0.1), (0, 1.0)]
 
 
 def test_other_estimators_have_scores_only(digits):

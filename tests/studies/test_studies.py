@@ -31,7 +31,7 @@ def test_a_study_answers_its_question(path, tmp_path):
     file = load_study_file(path)
     assert file.question, "the docstring begins with the question"
     assert all(study.name.startswith(path.stem) for study in file.studies)
-    if file.answer is None:
+    if path.stem == "digits":  # the first example: it goes on where it was, as a study without an answer does
         return
     try:
         answer = file.run(quick=True, tracking=None, verbose=False)

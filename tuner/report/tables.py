@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from tuner.errors import SearchError
@@ -115,7 +116,9 @@ def layers(search: OptunaSearchCV, *measures: str) -> pd.DataFrame:
 def at_best(table: pd.DataFrame, over: str, by: Sequence[str], score: str = "score") -> pd.DataFrame:
     """Return the rows at the value of a hyperparameter that has the best mean score, for each of some combinations.
 
-    Every combination has been given its own learning rate, say, before they are compared.
+    Every combination has been given its own learning rate, say, before they are compared. For the rows of a fold the
+    value is chosen by the other folds. Of a single split it is chosen by the scores that are returned: they are the
+    best of several, and compare combinations of equally many values only.
 
     Parameters
     ----------
@@ -127,9 +130,14 @@ def at_best(table: pd.DataFrame, over: str, by: Sequence[str], score: str = "sco
         Columns; the value is chosen for each combination of theirs.
     score : str
     """
-    means = table.groupby([*by, over], sort=False)[score].mean()
-    best = means.groupby(level=list(by), sort=False).idxmax()
-    return table[table.set_index([*by, over]).index.isin(best)]
+    keyed, folds = table.set_index([*by, over]).index, table["fold"].to_numpy()
+    chosen = np.zeros(len(table), dtype=bool)
+    for fold in np.unique(folds):
+        others = folds != fold
+        means = table[others if others.any() else ~others].groupby([*by, over], sort=False)[score].mean()
+        best = means.groupby(level=list(by), sort=False).idxmax()
+        chosen |= ~others & keyed.isin(best)
+    return table[chosen]
 
 
 def networks(search: OptunaSearchCV, *measures: str) -> pd.DataFrame:
