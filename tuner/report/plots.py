@@ -154,7 +154,7 @@ def bars(
             at = np.array([places[value] for value in mean.index]) + (i - (len(groups) - 1) / 2) * width
             color = _COLORS[i % len(_COLORS)]
             axes.bar(at, mean, width, yerr=spread, color=color, ecolor="#444444", label=name if by else None)
-        axes.set_xticks(range(len(places)), places, rotation=30 if max(map(len, places), default=0) > 8 else 0)
+        _name_columns(axes, list(places))
         if "y" in log:
             axes.set_yscale("log")
         axes.grid(axis="y", alpha=0.3)
@@ -189,13 +189,15 @@ def heat_map(
     keys = [table[name].map(str).rename(name) for name in ([panels] if panels else []) + [y, x]]
     low, high = table[value].groupby(keys, sort=False).mean().agg(["min", "max"])
     across, down = (list(dict.fromkeys(table[name].map(str))) for name in (x, y))
+    width = 1.5 + _beside(len(parts)) * (0.5 + 0.5 * len(across))  # in inches: a cell is as wide as its number
+    figure.set_figwidth(max(figure.get_figwidth(), width))
     for axes, part in parts:
         cells = part[value].groupby([part[y].map(str), part[x].map(str)]).mean().unstack().reindex(down, columns=across)
         image = axes.imshow(cells.to_numpy(), aspect="auto", vmin=low, vmax=high, cmap="viridis")
         for (row, column), number in np.ndenumerate(cells.to_numpy()):
             dark = number < (low + high) / 2
             axes.text(column, row, f"{number:.3g}", ha="center", va="center", color="white" if dark else "black")
-        axes.set_xticks(range(len(across)), across, rotation=30 if max(map(len, across)) > 8 else 0)
+        _name_columns(axes, across)
         axes.set_yticks(range(len(down)), down)
     figure.colorbar(image, ax=[axes for axes, _ in parts], label=_words(value, labels))
     return _labelled(figure, parts, x, y, None, labels)
@@ -211,7 +213,7 @@ def _panels(
     table: pd.DataFrame, panels: str | None, labels: Mapping[str, str] | None
 ) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     parts = _groups(table, panels)
-    columns = 2 if len(parts) == 4 else min(len(parts), 3)
+    columns = _beside(len(parts))
     rows = -(-len(parts) // columns)
     figure = Figure(figsize=(6 if columns == 1 else 4 * columns, 3.6 * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -221,6 +223,17 @@ def _panels(
         if panels:
             axes.set_title(": ".join(filter(None, [_words(panels, labels), name])), fontsize=10)
     return figure, list(zip(grid, parts.values(), strict=False))
+
+
+def _beside(n_panels: int) -> int:
+    return 2 if n_panels == 4 else min(n_panels, 3)
+
+
+def _name_columns(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_xticks(range(len(names)), names)
+    if max(map(len, names), default=0) > 8:
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 def _groups(table: pd.DataFrame, by: str | None, order: Sequence[str] | None = None) -> dict[str, pd.DataFrame]:
