@@ -532,17 +532,18 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
     kernel_initializer : str or keras.initializers.Initializer, default="auto"
         Any initialiser of Keras, or "lsuv": orthonormal kernels, scaled layer by layer until the outputs of each have
         variance 1 on a batch of the training rows (Mishkin & Matas 2016), the output layer and the dense and
-        convolutional layers of a `model` included that are given it. "auto" pairs He normal with the ReLU family and
-        the penalised tanh, LeCun normal with SELU and Glorot uniform with the rest.
+        convolutional layers of a `model` included that are given it. "auto" pairs He normal (He et al. 2015) with the
+        ReLU family and the penalised tanh, LeCun normal (LeCun et al. 1998; Klambauer et al. 2017) with SELU and Glorot
+        uniform (Glorot & Bengio 2010) with the rest.
     initializer_scale : float or None, default=None
         Half-width of "random_uniform", standard deviation of "random_normal" and "truncated_normal".
     bias_initializer : str or keras.initializers.Initializer, default="zeros"
     batch_normalization : {None, "before", "after"}, default=None
-        Whether each hidden layer is normalised, before or after its activation.
+        Whether each hidden layer is normalised (Ioffe & Szegedy 2015), before or after its activation.
     dropout : float, default=0.0
-        Share of the units of each hidden layer that a training step leaves out, in [0, 1).
+        Share of the units of each hidden layer that a training step leaves out, in [0, 1) (Srivastava et al. 2014).
     residual : bool, default=False
-        Whether each hidden layer's input is added to it before the activation.
+        Whether each hidden layer's input is added to it before the activation (He et al. 2016).
     output_activation : str or callable, default="auto"
         "auto": what goes with the loss; softmax, or sigmoid for two classes and for several labels.
     loss : str, callable or keras.losses.Loss, default="auto"
@@ -551,10 +552,11 @@ class KerasClassifier(ClassifierMixin, KerasEstimator):
         Any optimizer of Keras, by name; "momentum" and "nesterov" are SGD with momentum 0.9. An instance is rebuilt
         from its configuration at every fit.
     learning_rate, momentum, weight_decay, clipnorm : float or None, default=None
-        Override the optimizer's own value. `clipnorm` bounds the norm of each weight's gradient.
+        Override the optimizer's own value. `clipnorm` bounds the norm of each weight's gradient
+        (Pascanu et al. 2013).
     learning_rate_schedule : {None, "cosine", "exponential", "step"} or LearningRateSchedule, default=None
-        The named ones span `epochs`: cosine to 0, exponential to 1 %, step to a tenth at one half and to a hundredth at
-        three quarters.
+        The named ones span `epochs`: cosine to 0 (Loshchilov & Hutter 2017), exponential to 1 %, step to a tenth at one
+        half and to a hundredth at three quarters.
     layerwise_learning_rates : float, sequence of float or None, default=None
         Factors above 0 of the learning rate, weight decay included. A number is the decay from the last layer, whose
         factor is 1, to each layer before it: below 1 the first layers learn more slowly, above 1 faster, as against

@@ -58,7 +58,7 @@ from typing import Any
 import numpy as np
 
 #: How near to an asymptote a value is saturated, as a share of the activation's range: |tanh| > 0.95, and a sigmoid
-#: below 0.025 or above 0.975. There the slope is below a tenth of its largest.
+#: below 0.025 or above 0.975. There these have slopes below a tenth of their largest.
 SATURATION_MARGIN = 0.025
 
 #: The share of the probe on which a saturated unit is saturated.

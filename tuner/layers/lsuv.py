@@ -17,7 +17,8 @@ import numpy as np
 from tuner.backend import keras
 from tuner.layers.hooks import replaced
 
-#: How far from 1 the variance may stay, and how often a kernel is divided at most.
+#: How far from 1 the variance may stay, and how often a kernel is divided at most: as in the first author's code,
+#: github.com/ducha-aiki/LSUV-pytorch.
 TOLERANCE = 0.1
 ITERATIONS = 10
 
