@@ -71,10 +71,10 @@ study = Study(
 
 
 def answer(search):
-    scored, budgets = tables.scores(search), [f"best_of_{n}" for n in BUDGETS]
+    scored, budgets = tables.scores(search).sort_values("search"), [f"best_of_{n}" for n in BUDGETS]
     scored["optimism"] = scored[budgets[-1]] - scored["outer"]
     found = scored.groupby("search")
-    table = found[[*budgets, "outer", "optimism"]].mean().loc[list(SEARCHES)]
+    table = found[[*budgets, "outer", "optimism"]].mean()
     table["optimism_error"] = found["optimism"].sem()
     outer, by_fold = table["outer"], scored.groupby("fold")["optimism"].mean()
     mean, error = by_fold.mean(), by_fold.sem()

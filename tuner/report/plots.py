@@ -21,6 +21,9 @@ _COLORS = (_BLUE, _ORANGE, "#009E73", "#CC79A7", "#56B4E9", _RED, "#000000", _GR
 _MARKERS = "osv^DPX*"
 _STYLES = {"complete": ("o", _BLUE), "pruned": ("v", _ORANGE), "failed": ("x", _RED)}
 
+# An axis has a tick for each value if there are at most so many.
+_FEW_TICKS = 8
+
 
 def optimization_history(
     numbers: Sequence[int], scores: Sequence[float], states: Sequence[str], score_name: str = "mean test score"
@@ -126,6 +129,9 @@ def lines(
             axes.fill_between(at, low, mean + spread, color=color, alpha=0.15, linewidth=0)
         if "x" in log:
             axes.set_xscale("log")
+            if len(values := sorted(set(table[x]))) <= _FEW_TICKS:
+                axes.set_xticks(values, [f"{value:g}" for value in values])
+                axes.set_xticks([], minor=True)
         if "y" in log:
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
@@ -258,6 +264,7 @@ def _labelled(
         handles, names = parts[0][0].get_legend_handles_labels()
         longest = max(map(len, names), default=0) + 6  # its line and the gap; ten letters take an inch
         ncols = max(1, min(4, len(names), int(10 * figure.get_figwidth()) // longest))
+        figure.set_figheight(figure.get_figheight() + 0.2 * (-(-len(names) // ncols) - 1))  # a row's height for each
         figure.legend(handles, names, title=_words(by, labels), loc="outside upper center", ncols=ncols, frameon=False)
     return figure
 
