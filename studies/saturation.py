@@ -55,8 +55,10 @@ def answer(search):
     table = table.join(scores.set_axis(["first, held out", "top, held out", "accuracy"], axis=1))
     deep = hidden.query("hidden_layers == hidden_layers.max()")
     course = deep.groupby(["activation", "depth", "epoch"])["saturation"].mean().reset_index()
-    half = course.query("saturation > 0.5").sort_values(["epoch", "saturation"], ascending=[True, False])
-    earliest = {name: next(iter(half.loc[half["activation"] == name, "depth"]), None) for name in space["activation"]}
+    tenth = course.query("saturation > 0.1").sort_values(["epoch", "saturation"], ascending=[True, False])
+    earliest = {
+        name: next(iter(tenth.loc[tenth["activation"] == name, "depth"]), "none") for name in space["activation"]
+    }
     above = course.query("activation == 'sigmoid' and depth == depth.max()").set_index("epoch")["saturation"]
     top = deep.query("activation == 'sigmoid' and from_top == 1").groupby("epoch")["activation_mean"].mean()
     gap = (table["first layer"] - table["first, held out"]).abs().max()
@@ -65,12 +67,11 @@ def answer(search):
     text = (
         f"{'Many are' if ends.max(axis=None) > 0.5 else 'Mostly not'}: after {hidden['epoch'].max()} epochs {first} of "
         f"the activations of a sigmoid network's first hidden layer are saturated, by depth, and {topmost} of the top "
-        f"one's; held-out images differ by at most {gap:.1%} in the first. Of the deepest sigmoid networks hidden "
-        f"layer {earliest['sigmoid']} is the first to be saturated by half, "
-        f"{'as' if earliest['sigmoid'] == 5 else 'not as'} Glorot & Bengio saw; the top one's share peaks at "
-        f"{above.max():.0%} in epoch {above.idxmax()} and ends at {above.iloc[-1]:.0%}, its mean activations "
-        f"{'fall' if top.min() < 0.1 else 'do not fall'} to {top.min():.2f}. With tanh it is layer {earliest['tanh']}, "
-        f"{'as' if earliest['tanh'] == 1 else 'not as'} they saw.{stand_in()}"
+        f"one's; held-out images differ by at most {gap:.1%} in the first. In the deepest sigmoid networks the first "
+        f"hidden layer of which a tenth is saturated is number {earliest['sigmoid']}, where Glorot & Bengio saw the "
+        f"top one; there mean activations {'fall, as they saw,' if top.min() < 0.1 else 'do not fall'} to "
+        f"{top.min():.2f}, and the saturated share peaks at {above.max():.0%} and ends at {above.iloc[-1]:.0%}. With "
+        f"tanh it is number {earliest['tanh']}, {'as' if earliest['tanh'] == 1 else 'not as'} they saw.{stand_in()}"
     )
     started = hidden.query("activation == 'sigmoid' and epoch == 0")["saturation"].max()
     claims = {

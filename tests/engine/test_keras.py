@@ -6,13 +6,24 @@ import pytest
 
 from tuner import KerasClassifier
 from tuner.engine.keras import KerasEngine
-from tuner.testing.engines import EngineTestCase
+from tuner.testing.engines import OPTIONS, EngineTestCase, shown
+
+#: What the engine has a part in; activations, initialisers and optimizers are Keras's own here.
+OF_THE_ENGINE = {"batch_size", "class_weight", "layerwise_learning_rates", "learning_rate_schedule", "loss", "model"}
 
 
 class TestKerasEngine(EngineTestCase):
     @pytest.fixture
     def engine(self):
         return KerasEngine()
+
+    @pytest.mark.parametrize("params", [{}, *(p for p in OPTIONS if OF_THE_ENGINE & p.keys())], ids=shown)
+    def test_a_lane_is_trained_as_keras_fit_trains_it(self, engine, params):
+        super().test_a_lane_is_trained_as_keras_fit_trains_it(engine, params)
+
+    @pytest.mark.parametrize("activation", ["prelu", "maxout", "penalized_tanh"])
+    def test_every_activation_is_trained_and_measured(self, engine, activation):
+        super().test_every_activation_is_trained_and_measured(engine, activation)
 
 
 class Recorder(keras.callbacks.Callback):
