@@ -68,13 +68,11 @@ def answer(search):
     )
     spread, first_of = best["score"].std().unstack(sort=False), score.idxmax(axis=1)
     noise = [spread.loc[kind, [name, "standardised"]].max() for kind, name in first_of.items()]
-    behind = score.max(axis=1) - score["standardised"] > noise
-    verdict = (
-        f"fall behind with {' and '.join(behind.index[behind])}, against the textbook" if any(behind) else "do best"
-    )
+    behind = " and ".join(score.index[score.max(axis=1) - score["standardised"] > noise])
+    verdict = f"fall behind with {behind} by more than seeds deviate, against the textbook" if behind else "do best"
     text = (
         f"They saturate {shares} before training. At their best learning rates the networks score: {scores}. "
-        f"Standardised inputs {verdict}, to within a deviation over seeds.{stand_in()}"
+        f"Standardised inputs {verdict}.{stand_in()}"
     )
     claims = {
         "raw pixels saturate nine tenths of the first layer": (share["0 to 255"] > 0.9).all(),

@@ -376,9 +376,10 @@ def test_units_that_die_of_the_first_updates_are_the_evidence_of_too_large_a_rat
     measured = train(SICK["a rate too small for Adam"][0], DATA)[0]
     for epoch, numbers in enumerate(measured.layers):
         numbers[0, LAYER_MEASURES.index("dead_units")] = 1.0 if epoch else 0.0
+        numbers[:, LAYER_MEASURES.index("update_ratio")] = 1e-4 if epoch else np.nan
     [finding] = [found for found in judge([measured]).findings if found.condition == "update_too_large"]
     assert (finding.measure, finding.value, finding.layers) == ("dead_units", 1.0, ("hidden_1",))
-    assert finding.epochs == tuple(measured.epochs[1:]) and "died" in finding.message
+    assert finding.epochs == tuple(measured.epochs[1:]) and "lost their slope" in finding.message
 
 
 def test_after_few_epochs_only_what_does_not_fall_is_judged():

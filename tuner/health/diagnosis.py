@@ -931,15 +931,16 @@ def update_too_large(e: Evidence) -> Judgement:
     unseen = e.broken and not np.isfinite(ratio).any()
     if not (died or unseen or (large.any() and (e.broken or e.unsteady))):
         return None
-    if unseen or (large.any() and (e.broken or e.unsteady)):
+    if unseen or large.any():
         shown, measure, limit = large, "update_ratio", LIMITS.update_high
         value = float(np.nanmax(ratio)) if large.any() else math.inf
         size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
-        said = f"Updates change the weights {size}, {'' if e.broken else 'the loss rises, '}and {_left(e)}."
+        effect = "" if e.broken else "the loss rises, " if e.unsteady else "units lose their slope, "
+        said = f"Updates change the weights {size}, {effect}and {_left(e)}."
     else:
         shown, measure, limit = dead >= LIMITS.dead, "dead_units", LIMITS.dead
         value = float(np.nanmax(dead))
-        said = f"Up to {value:.0%} of a hidden layer's units died of the first updates, and {_left(e)}."
+        said = f"Up to {value:.0%} of a hidden layer's units lost their slope in the first updates, and {_left(e)}."
     return Finding(
         condition="update_too_large",
         severity=e.severity,
