@@ -66,7 +66,7 @@ def keras_seconds(number):
 
 
 def answer(search):
-    history = tables.histories(search)
+    history = tables.histories(search).sort_values("configuration")
     history["percent"], last = 100 * history["test_accuracy"], history["epoch"].max()
     by_epoch = history.groupby(["epoch", "configuration"])["percent"].agg(["mean", "std"])
     table = by_epoch.loc[1].add_suffix(" at 1").join(by_epoch.loc[last].add_suffix(f" at {last}"))

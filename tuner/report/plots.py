@@ -127,6 +127,8 @@ def lines(
             if "y" in log:  # no band to zero and below, which has no place on the axis
                 low = low.where(low > 0, mean / 10)
             axes.fill_between(at, low, mean + spread, color=color, alpha=0.15, linewidth=0)
+        if pd.api.types.is_integer_dtype(table[x]):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if "x" in log:
             axes.set_xscale("log")
             if len(values := sorted(set(table[x]))) <= _FEW_TICKS:
