@@ -6,7 +6,7 @@ import pytest
 
 from tuner import KerasClassifier
 from tuner.engine.keras import KerasEngine
-from tuner.testing.engines import OPTIONS, EngineTestCase, shown
+from tuner.testing.engines import MEASURED, OPTIONS, EngineTestCase, shown
 
 #: What the engine has a part in; activations, initialisers and optimizers are Keras's own here.
 OF_THE_ENGINE = {"batch_size", "class_weight", "layerwise_learning_rates", "learning_rate_schedule", "loss", "model"}
@@ -20,6 +20,10 @@ class TestKerasEngine(EngineTestCase):
     @pytest.mark.parametrize("params", [{}, *(p for p in OPTIONS if OF_THE_ENGINE & p.keys())], ids=shown)
     def test_a_lane_is_trained_as_keras_fit_trains_it(self, engine, params):
         super().test_a_lane_is_trained_as_keras_fit_trains_it(engine, params)
+
+    @pytest.mark.parametrize("params", MEASURED[:2], ids=shown)  # it is compared with itself, in company
+    def test_health_is_measured_as_beside_plain_keras(self, engine, params):
+        super().test_health_is_measured_as_beside_plain_keras(engine, params)
 
     @pytest.mark.parametrize("activation", ["prelu", "maxout", "penalized_tanh"])
     def test_every_activation_is_trained_and_measured(self, engine, activation):

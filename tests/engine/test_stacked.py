@@ -16,7 +16,15 @@ from tuner.engine.keras import KerasEngine
 from tuner.engine.stacked import StackedEngine
 from tuner.errors import HyperparameterError
 from tuner.network import Alternatives
-from tuner.testing.engines import EngineTestCase, Subclassed, convolutional, fitted_by_keras, functional, shown
+from tuner.testing.engines import (
+    MEASURED,
+    EngineTestCase,
+    Subclassed,
+    convolutional,
+    fitted_by_keras,
+    functional,
+    shown,
+)
 
 lane, assert_same = EngineTestCase.lane, EngineTestCase.assert_same
 
@@ -93,6 +101,10 @@ class TestCompiledStackedEngine(EngineTestCase):
     @pytest.mark.parametrize("params", COMPILED, ids=shown)
     def test_a_lane_is_trained_as_keras_fit_trains_it(self, engine, params):
         super().test_a_lane_is_trained_as_keras_fit_trains_it(engine, params)
+
+    @pytest.mark.parametrize("params", MEASURED[:4], ids=shown)
+    def test_health_is_measured_as_beside_plain_keras(self, engine, params):
+        super().test_health_is_measured_as_beside_plain_keras(engine, params)
 
     @pytest.mark.parametrize("activation", ["prelu", "maxout", "penalized_tanh"])
     def test_every_activation_is_trained_and_measured(self, engine, activation):

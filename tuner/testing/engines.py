@@ -154,6 +154,20 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
+#: Arguments of `EngineTestCase.lane` for lanes whose health an engine measures as it is measured beside plain Keras.
+MEASURED: list[dict[str, Any]] = [
+    {"dropout": 0.3, "batch_normalization": "before", "activation": "tanh"},
+    {"residual": True, "units": (8, 5), "optimizer": "nesterov", "clipnorm": 0.1},
+    {"residual": True, "units": (8, 5), "activation": "maxout", "batch_normalization": "before"},
+    {"model": convolutional, "sample_shape": (3, 2, 1)},
+    {"model": subclassed},
+    {"output_activation": "sigmoid", "loss": "mean_squared_error", "activation": "softsign"},
+    {"loss": "sparse_categorical_crossentropy", "batch_size": 1, "hidden_layers": 0},
+    {"task": "regression", "early_stopping": True, "optimizer": "sgd"},
+    {"target_range": (-0.8, 0.8), "loss": "mean_squared_error", "layerwise_learning_rates": 3.0},
+]
+
+
 def shown(params: dict[str, Any]) -> str:
     """Return a name for a test with these parameters, the same in every process."""
 
@@ -482,21 +496,7 @@ class EngineTestCase:
         self.assert_same(stopped, engine.train([replace(lanes[0], epochs=2)])[0])
         self.assert_same(finished, engine.train([lanes[1]])[0])
 
-    @pytest.mark.parametrize(
-        "params",
-        [
-            {"dropout": 0.3, "batch_normalization": "before", "activation": "tanh"},
-            {"residual": True, "units": (8, 5), "optimizer": "nesterov", "clipnorm": 0.1},
-            {"residual": True, "units": (8, 5), "activation": "maxout", "batch_normalization": "before"},
-            {"model": convolutional, "sample_shape": (3, 2, 1)},
-            {"model": subclassed},
-            {"output_activation": "sigmoid", "loss": "mean_squared_error", "activation": "softsign"},
-            {"loss": "sparse_categorical_crossentropy", "batch_size": 1, "hidden_layers": 0},
-            {"task": "regression", "early_stopping": True, "optimizer": "sgd"},
-            {"target_range": (-0.8, 0.8), "loss": "mean_squared_error", "layerwise_learning_rates": 3.0},
-        ],
-        ids=shown,
-    )
+    @pytest.mark.parametrize("params", MEASURED, ids=shown)
     def test_health_is_measured_as_beside_plain_keras(self, engine: Engine, params: dict[str, Any]) -> None:
         """Every measure of every layer and epoch, also in the company of a longer and wilder lane."""
         self.assert_health_as_beside_keras(engine, params)
