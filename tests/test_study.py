@@ -80,6 +80,12 @@ def test_every_combination_may_depend_on_what_was_chosen(capsys):
     assert "(12/12" in capsys.readouterr().out
 
 
+def test_the_last_value_of_a_range_is_among_the_combinations(capsys):
+    # In floating-point numbers 0.1 + 2 * 0.1 is above 0.3.
+    make_study(space=lambda trial: {"C": trial.suggest_float("C", 0.1, 0.3, step=0.1)}).run(n_trials=None)
+    assert "(3/3" in capsys.readouterr().out
+
+
 def test_fresh_and_another_name_start_anew():
     make_study().run(verbose=False)
     changed = make_study(space={"C": [0.5, 5.0]})

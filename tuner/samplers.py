@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from tuner.errors import HyperparameterError
 from tuner.hyperparameters import Number
-from tuner.spaces import quiet
+from tuner.spaces import Space, quiet
 
 #: The names that a search takes for its sampler.
 NAMES = ("tpe", "random", "random_then_fine", "grid")
@@ -149,56 +149,24 @@ def named_sampler(name: str, seed: int, first: int) -> BaseSampler:
         return BruteForceSampler(seed=mixed)
 
 
-def n_combinations(suggest: Callable[[Trial], Any]) -> int:
-    """Return how many combinations there are of what a function asks a trial for, conditions included.
+def n_combinations(space: Space) -> int:
+    """Return how many trials the sampler "grid" goes through, conditions of the space included.
 
     Raises
     ------
     HyperparameterError
-        Naming the first range that is continuous.
+        If a range is continuous.
     """
+
+    def ask(trial: Trial) -> float:
+        space.suggest(trial)
+        return 0.0
+
+    check_grid(space.distributions)
     with quiet():
-        study = optuna.create_study(sampler=_Branching())
-        count, waiting = 0, True
-        while waiting:
-            trial = study.ask()
-            suggest(trial)
-            study.tell(trial, 0.0)
-            count += 1
-            waiting = bool(study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
-    return count
-
-
-class _Branching(BaseSampler):
-    """Takes the first of all values, and queues a trial that takes each of the others after the same beginning."""
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        check_grid({param_name: param_distribution})
-        first, *others = _values(param_distribution)
-        for value in others:
-            study.enqueue_trial({**trial.params, param_name: value})
-        return first
-
-
-def _values(distribution: BaseDistribution) -> Sequence[Any]:
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return choices
-        case IntDistribution(low=low, high=high, step=step):
-            return range(low, high + 1, step)
-        case FloatDistribution(low=low, high=high, step=float(step)):
-            return [low + i * step for i in range(round((high - low) / step) + 1)]
-    raise AssertionError(distribution)
+        study = optuna.create_study(sampler=named_sampler("grid", seed=0, first=0))
+        study.optimize(ask)  # until the sampler has been everywhere
+    return len(study.trials)
 
 
 def check_grid(distributions: Mapping[str, BaseDistribution]) -> None:

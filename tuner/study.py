@@ -175,7 +175,7 @@ class Study:
         if inner:
             settings["estimator"] = clone(settings["estimator"]).set_params(**inner)
         if settings["n_trials"] is None:
-            settings["n_trials"] = n_combinations(make_space(settings["space"], settings["estimator"]).suggest)
+            settings["n_trials"] = n_combinations(make_space(settings["space"], settings["estimator"]))
             settings["sampler"] = "grid"
         if not isinstance(settings["n_trials"], int) or settings["n_trials"] < 1:
             raise HyperparameterError(f"n_trials must be an integer >= 1; got {settings['n_trials']!r}.")
