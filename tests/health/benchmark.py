@@ -1239,7 +1239,7 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="count the labels")
     parser.add_argument("--measure", action="store_true", help="train, and write measurements.npz")
     parser.add_argument("--judge", action="store_true", help="say how well the diagnosis tells the conditions")
-    parser.add_argument("--markdown", action="store_true", help="the same of the held-out half, as a table")
+    parser.add_argument("--markdown", action="store_true", help="the same of the held-out part, as a table")
     parser.add_argument("--remedies", action="store_true", help="train, and write remedies.json")
     parser.add_argument("--raw", type=Path, default=RAW, help="where outcomes are kept on the way")
     parser.add_argument("--path", type=Path, default=LABELS)

@@ -678,7 +678,8 @@ def poor_initialization(e: Evidence) -> Judgement:
     dead = np.where(np.isfinite(e.layer("saturation")[0]), np.nan, e.hidden_layer("dead_units")[0])
     off = np.abs(gain) > math.log(LIMITS.gain)
     # Inputs of a usual size and weights of a usual size saturate and kill few units: the biases do.
-    none = dead >= (LIMITS.dead_at_start if e.off_inputs is None else LIMITS.dead)
+    fewest = LIMITS.dead_at_start if e.off_inputs is None else LIMITS.dead
+    none = dead >= fewest
     far = (saturation >= LIMITS.saturation) & (e.off_inputs is None)
     # Small deviations multiply from layer to layer, but a bounded activation stops growth, and normalisation both.
     bounded = np.isfinite(saturation).any()
@@ -696,8 +697,7 @@ def poor_initialization(e: Evidence) -> Judgement:
         measure, source = "weight_norm", limit.source
     elif none.any():
         worst = int(np.nanargmax(dead))
-        limit = LIMITS.dead_at_start if e.off_inputs is None else LIMITS.dead
-        value, measure, threshold, source = float(dead[worst]), "dead_units", float(limit), limit.source
+        value, measure, threshold, source = float(dead[worst]), "dead_units", float(fewest), fewest.source
         said = f"before training {value:.0%} of the units of {e.names[worst]} have no slope"
     elif far.any():
         worst = int(np.nanargmax(np.where(far, saturation, np.nan)))
