@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tuner import KerasClassifier, OptunaSearchCV, Study
+from tuner.backend import keras
+from tuner.engine.health import updates_left
 from tuner.engine.stacked import StackedCrew
 from tuner.errors import HyperparameterError
 from tuner.evaluation import SICK_EPOCHS, Job, evaluate
@@ -192,12 +194,29 @@ def test_a_scorer_of_several_metrics_goes_with_pruned_trials_that_have_none():
 
 def test_only_the_first_epochs_prune(monkeypatch):
     asked = []
-    monkeypatch.setattr("tuner.health.diagnosis.fatal", lambda health: asked.append(len(health)))
+    monkeypatch.setattr("tuner.health.diagnosis.fatal", lambda health, updates_left: asked.append(len(health)))
     job = Job(network(epochs=6), X, Y, [(np.arange(0, 150, 2), np.arange(1, 150, 2))], lambda e, X, y: 1.0, "score")
     assert [outcome.state for outcome in evaluate([job])] == ["complete"]
     assert asked == []
     [outcome] = evaluate([replace(job, prune_sick=True)])
     assert outcome.state == "complete" and asked == [1] * SICK_EPOCHS
+
+
+def steps_to(last_slow, first, then):
+    return keras.optimizers.schedules.PiecewiseConstantDecay([last_slow], [first, then])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "left"),
+    [(None, 16), (steps_to(7, 0.01, 0.1), 160), (steps_to(7, 0.1, 0.01), 1.6), (steps_to(7, 0.0, 0.1), np.inf)],
+    ids=["constant", "warm-up", "decay", "from 0"],
+)
+def test_updates_to_come_count_by_their_learning_rates(schedule, left):
+    rate = 0.1 if schedule is None else None
+    estimator = network(optimizer="sgd", learning_rate=rate, learning_rate_schedule=schedule, batch_size=8, epochs=3)
+    lane = estimator.make_lane(X[:64], Y[:64])
+    assert updates_left(lane, 1) == pytest.approx(left)
+    assert updates_left(lane, 3) == 0
 
 
 @pytest.mark.parametrize("prune", [False, True])

@@ -407,7 +407,7 @@ class _Trial:
             return everything  # one fold that cannot train fails the trial
         try:
             if job.prune_sick and epoch < SICK_EPOCHS:
-                _prune_if_sick(health)
+                _prune_if_sick(health, self.lanes, epoch + 1)
             if job.judge is None:
                 return ()
             for i, fold in enumerate(self.folds):
@@ -486,11 +486,12 @@ class _Trial:
         self.finished = True
 
 
-def _prune_if_sick(health: Iterable[Measurements | None]) -> None:
+def _prune_if_sick(health: Iterable[Measurements | None], lanes: Iterable[Any], epochs: int) -> None:
+    from tuner.engine.health import updates_left
     from tuner.health.diagnosis import fatal
 
     measured = [measurements for measurements in health if measurements is not None]
-    if measured and (reason := fatal(measured)):
+    if measured and (reason := fatal(measured, max(updates_left(lane, epochs) for lane in lanes))):
         raise _Pruned(f"health: {reason}")
 
 

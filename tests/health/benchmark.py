@@ -58,6 +58,7 @@ from typing import Any
 import numpy as np
 import storage
 from sklearn.datasets import load_digits, make_classification, make_friedman1
+from small_networks import first_epochs
 
 from tuner import KerasClassifier, KerasRegressor
 from tuner.backend import keras
@@ -66,7 +67,8 @@ from tuner.engine.base import Lane, Part, TrainedLane
 from tuner.engine.compilation import optimizer_config
 from tuner.engine.program import structure_of
 from tuner.engine.stacked import StackedEngine
-from tuner.health.diagnosis import judge
+from tuner.evaluation import SICK_EPOCHS
+from tuner.health.diagnosis import fatal, judge
 from tuner.health.measurements import Measurements
 from tuner.health.report import HEALTHY
 from tuner.network import Alternatives
@@ -1086,6 +1088,17 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def given_up(config: Config) -> bool:
+    """Whether a search that prunes by health would end a network within the first epochs."""
+    measured = stored_measurements(config)
+    for n in range(1, SICK_EPOCHS + 1):
+        first = [first_epochs(m, n) for m in measured]
+        updates = math.ceil(TASKS[config.task].rows[0] / 32) * (TASKS[config.task].epochs - n)
+        if fatal(first, updates):
+            return True
+    return False
+
+
 # Remedies -------------------------------------------------------------------------------------------------------------
 
 
@@ -1114,14 +1127,8 @@ def treated(config: Config, edit: Mapping[str, Any]) -> Config:
 
 def _until_picked(measured: Measurements) -> Measurements:
     """Return what was measured until the epoch whose loss on the rows for picking it was lowest."""
-    n = int(np.argmin(np.nan_to_num(np.asarray(measured.history["val_loss"]), nan=np.inf))) + 1
-    places = [i for i, epoch in enumerate(measured.epochs) if epoch <= n]
-    return Measurements(
-        measured.facts,
-        [measured.epochs[i] for i in places],
-        [measured.layers[i] for i in places],
-        [measured.network[i] for i in places],
-        {name: series[:n] for name, series in measured.history.items()},
+    return first_epochs(
+        measured, int(np.argmin(np.nan_to_num(np.asarray(measured.history["val_loss"]), nan=np.inf))) + 1
     )
 
 

@@ -406,3 +406,15 @@ def train(recipe, data=None, folds=1):
     """Return the measurements of `folds` networks that differ in their initial weights."""
     recipes = [replace(recipe, seed=recipe.seed + i) for i in range(folds)]
     return Lanes(recipes, [make_data() if data is None else data] * folds).run()
+
+
+def first_epochs(measured, n):
+    """Return what had been measured after n epochs."""
+    places = [i for i, epoch in enumerate(measured.epochs) if epoch <= n]
+    return Measurements(
+        measured.facts,
+        [measured.epochs[i] for i in places],
+        [measured.layers[i] for i in places],
+        [measured.network[i] for i in places],
+        {name: series[:n] for name, series in measured.history.items()},
+    )

@@ -3,7 +3,19 @@
 import numpy as np
 import pytest
 import storage
-from benchmark import CONDITIONS, HERE, Config, judged, labels, markdown, remedies, retrained, stored_measurements
+from benchmark import (
+    CONDITIONS,
+    HERE,
+    STALLED,
+    Config,
+    given_up,
+    judged,
+    labels,
+    markdown,
+    remedies,
+    retrained,
+    stored_measurements,
+)
 
 from tuner.health.diagnosis import judge
 from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, LayerFacts, Measurements, NetworkFacts
@@ -51,6 +63,13 @@ def test_conditions_are_told_from_measurements(condition, held_out):
 
 def test_healthy_networks_get_no_verdict(held_out):
     assert held_out[1] <= 0.05
+
+
+def test_pruning_ends_most_networks_that_would_learn_nothing_and_none_that_would_do_well():
+    skills = np.array([np.mean([skill or 0.0 for skill in entry["skills"]]) for entry in labels()])
+    ended = np.array([given_up(Config(**entry["config"])) for entry in labels()])
+    assert ended[skills < STALLED].mean() > 0.6
+    assert skills[ended].max() < 0.4
 
 
 def test_the_readme_shows_what_is_reached():

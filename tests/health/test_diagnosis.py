@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
-from small_networks import Data, Recipe, make_data, train
+from small_networks import Data, Recipe, first_epochs, make_data, train
 
 from tuner.health.diagnosis import CAUSES, CONDITIONS, JUDGES, LIMITS, fatal, judge
 from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, LayerFacts, Measurements, NetworkFacts
@@ -123,14 +123,7 @@ def test_networks_that_learn_are_healthy(name):
     report = judge(measurements)
     assert (report.verdict, report.score) == ("healthy", 1.0), str(report)
     for epochs in range(len(measurements[0].epochs)):
-        assert fatal([first_epochs(m, epochs) for m in measurements]) is None
-
-
-def first_epochs(measured, epochs):
-    """Return what had been measured after so many epochs."""
-    history = {name: series[:epochs] for name, series in measured.history.items()}
-    n = epochs + 1
-    return Measurements(measured.facts, measured.epochs[:n], measured.layers[:n], measured.network[:n], history)
+        assert fatal([first_epochs(m, epochs) for m in measurements], updates_left=0) is None
 
 
 def test_wrong_outputs_of_squared_error_are_found_and_cross_entropy_is_proposed():
@@ -157,16 +150,24 @@ def test_wrong_outputs_of_squared_error_are_found_and_cross_entropy_is_proposed(
 )
 def test_what_will_not_recover_is_fatal_when_all_folds_agree(sick, why):
     folds = [first_epochs(m, 3) for m in train(sick, REGRESSION if "non" in why else DATA, folds=2)]
-    reason = fatal(folds)
+    reason = fatal(folds, updates_left=100)
     assert reason is not None and re.match(why, reason) and "\n" not in reason
     healthy = first_epochs(train(Recipe(), DATA)[0], 3)
-    assert fatal([*folds, healthy]) is None
+    assert fatal([*folds, healthy], updates_left=100) is None
+
+
+def test_how_far_the_updates_to_come_can_go_decides_whether_a_faded_error_is_fatal():
+    measurements = train(Recipe(depth=10, activation="sigmoid", optimizer="sgd", rate=0.1), DATA, folds=2)
+    [ratio] = {m.layer("update_ratio")[2, 0] for m in measurements[:1]}
+    folds = [first_epochs(m, 2) for m in measurements]
+    assert "hidden_1" in fatal(folds, updates_left=0.01 / ratio)
+    assert fatal(folds, updates_left=10 / ratio) is None
 
 
 def test_nothing_is_fatal_before_training():
     for recipe, data, _, _ in SICK.values():
-        assert fatal([first_epochs(m, 0) for m in train(replace(recipe, epochs=0), data)]) is None
-    assert fatal([]) is None
+        assert fatal([first_epochs(m, 0) for m in train(replace(recipe, epochs=0), data)], updates_left=0) is None
+    assert fatal([], updates_left=0) is None
 
 
 def test_most_folds_decide():
@@ -292,8 +293,8 @@ def any_folds():
 
 
 @settings(max_examples=300, deadline=None)
-@given(any_folds(), st.randoms())
-def test_any_numbers_give_a_report(measurements, random):
+@given(any_folds(), st.randoms(), st.floats(0))
+def test_any_numbers_give_a_report(measurements, random, updates_left):
     report = judge(measurements)
     assert set(report.conditions) <= set(CONDITIONS) and len(set(report.conditions)) == len(report.findings)
     assert (report.verdict == "healthy") == (not report.causes)
@@ -302,12 +303,13 @@ def test_any_numbers_give_a_report(measurements, random):
     for finding in report.findings:
         assert finding.consequence_of is None or finding.consequence_of in report.conditions
         assert finding.message in " ".join(str(report).split())
-    assert fatal(measurements) is None or "\n" not in fatal(measurements)
+    reason = fatal(measurements, updates_left)
+    assert reason is None or "\n" not in reason
 
     shuffled = random.sample(measurements, len(measurements))
     again = judge(shuffled)
     assert (repr(again.findings), again.notes, again.score) == (repr(report.findings), report.notes, report.score)
-    assert fatal(shuffled) == fatal(measurements)
+    assert fatal(shuffled, updates_left) == reason
 
     read = HealthReport.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False)))
     assert repr(read.findings) == repr(report.findings)

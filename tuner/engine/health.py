@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,14 @@ def measurements_of(lane: Lane, probe: Probe, history: History) -> Measurements:
         for name in ("epochs", "layers", "network"):
             getattr(measurements, name).extend(getattr(earlier, name))
     return measurements
+
+
+def updates_left(lane: Lane, epochs: int) -> float:
+    """Return how many updates a lane has left after some epochs, in units of the last one: by their learning rates."""
+    rate = optimizer_config(lane.hyperparameters, lane.steps * lane.epochs)[1]["learning_rate"]
+    rates = learning_rates(rate, 0, lane.steps * lane.epochs)
+    last, left = rates[epochs * lane.steps - 1], rates[epochs * lane.steps :].sum()
+    return float(left / last) if last > 0 else math.inf
 
 
 def _facts(lane: Lane, probe: Probe) -> NetworkFacts:

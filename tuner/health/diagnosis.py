@@ -80,7 +80,7 @@ class Limits:
     update_high: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
     #: An update relative to the weights, when the loss still falls steadily.
     update_low: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
-    #: How far all updates together moved the weights, relative to themselves, had they had one direction.
+    #: How far all updates together move the weights, relative to themselves, if they have one direction.
     travel: Limit = Limit(0.1, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
     #: ... and the share of the baseline loss that has to be left then.
     unmoved: Limit = Limit(0.85, f"share of the loss of a constant prediction; {_OURS}")
@@ -125,8 +125,6 @@ class Limits:
     overfit_accuracy: Limit = Limit(0.03, _OURS)
     #: `fatal`: the loss above the baseline.
     blown_up: Limit = Limit(1e3, f"times the loss of a constant prediction; {_OURS}")
-    #: `fatal`: an update that float32 loses beside the weight.
-    no_update: Limit = Limit(2.0**-23, "the resolution of float32")
     #: `fatal`: nothing was learned when this share of the baseline loss is left.
     nothing: Limit = Limit(0.99, _OURS)
 
@@ -1138,13 +1136,16 @@ def _explained(found: Mapping[str, Finding]) -> list[Finding]:
     return explained
 
 
-def fatal(measurements: Sequence[Measurements]) -> str | None:
+def fatal(measurements: Sequence[Measurements], updates_left: float) -> str | None:
     """Return why a trial in training will not recover, or None.
 
     Parameters
     ----------
     measurements : sequence of Measurements
         One for each fold or seed.
+    updates_left : float
+        How many updates are still to come in each, in units of the last one: half of one where the learning rate will
+        have fallen by half.
 
     Returns
     -------
@@ -1153,14 +1154,14 @@ def fatal(measurements: Sequence[Measurements]) -> str | None:
         would discard a good trial, so doubt counts as health.
     """
     with np.errstate(all="ignore"):
-        by_fold = [_fatal(Evidence(measured)) for measured in measurements]
+        by_fold = [_fatal(Evidence(measured), updates_left) for measured in measurements]
     for reason in by_fold[0] if by_fold else ():
         if all(reason in reasons for reasons in by_fold):
             return reason
     return None
 
 
-def _fatal(e: Evidence) -> list[str]:
+def _fatal(e: Evidence, updates_left: float) -> list[str]:
     """Return all reasons why one fold will not recover."""
     if e.broken:
         return ["non_finite: weights, gradients, activations or the loss are NaN or infinite"]
@@ -1177,11 +1178,14 @@ def _fatal(e: Evidence) -> list[str]:
         return reasons
     last = np.flatnonzero(trained)[-2:]
     error = e.layer("error_rms")[last]
-    faded = error[:, 0] < LIMITS.error_ratio * error[:, -1]  # else the rate alone is small, as in a warm-up
+    # Only where the error fades, too: else the rate alone is small, and even so the loss may fall in the end.
+    faded = error[:, 0] < LIMITS.error_ratio * error[:, -1]
     if np.all(e.layer("grad_rms")[last, 0] == 0):
         reasons.append(f"vanishing_gradients: no gradient reaches {e.names[0]}")
-    elif np.all(faded & (e.layer("update_ratio")[last, 0] < LIMITS.no_update)):
-        reasons.append(f"vanishing_gradients: updates of {e.names[0]} are below the resolution of float32")
+    elif np.all(faded & (e.layer("update_ratio")[last, 0] * updates_left < LIMITS.travel)):
+        reasons.append(
+            f"vanishing_gradients: all updates to come move {e.names[0]} by less than {LIMITS.travel:.0%} of itself"
+        )
     dead = (e.layer("dead_units")[last] >= 1).all(axis=0) & e.hidden
     if dead.any() and not e.facts.residual:
         reasons.append("dead_units: all units of a layer are dead")
