@@ -4,13 +4,13 @@ A network falls *short* where its held-out score stays well below the best of it
 out by treating it: every intervention changes a single thing, and the condition whose intervention restores the score
 is one that the network has. No label reads a gradient, an activation or a weight.
 
-``python tests/health/benchmark.py --labels`` trains the networks that rules are chosen on (40 minutes on one core) and
+``python tests/health/benchmark.py --labels`` trains the networks that rules are chosen on (an hour on one core) and
 writes labels.json, ``--held-out`` trains the others and adds theirs; ``--summary`` counts what is there; ``--relabel``
 applies changed definitions to the stored skills. What has been trained is kept in raw.jsonl, and not trained again.
-``--measure`` trains the networks themselves once more (30 minutes) and writes what is measured of them to
-measurements.npz (those chosen on were measured on probes of 64 rows, before they had 48); ``--judge`` says how well the
-diagnosis tells their conditions from that; ``--remedies`` tries what the reports propose and writes remedies.json, and
-``--markdown`` prints a table of both for the README.
+``--measure`` trains the networks themselves once more (40 minutes) and writes what is measured of them to
+measurements.npz (the first `NETWORKS` were measured on probes of 64 rows, before they had 48); ``--judge`` says how
+well the diagnosis tells their conditions from that; ``--remedies`` tries what the reports propose and writes
+remedies.json, and ``--markdown`` prints a table of both for the README.
 
 How the diagnosis is scored
 ---------------------------
@@ -22,8 +22,9 @@ How the diagnosis is scored
   of their conditions is a full answer: a report that names another one but not c does not count for c; one that names
   none of them is a miss for all. The conditions that are no intervention's (`BY_THEMSELVES`) have to be named, and the
   `SYMPTOMS` among them answer for no other.
-- Limits and rules, and the definitions below, were chosen on the networks of `chosen_on`. Those of `held_out` were
-  drawn and trained afterwards, and nothing was chosen on them but the order of the remedies of saturated units.
+- Limits and rules, and the definitions below, were chosen on the networks of `chosen_on`; most limits lie in the middle
+  of a range in which they judge these alike. Those of `held_out` were drawn and trained after the definitions, and
+  nothing was chosen on them but the order of the remedies of saturated units.
 
 What interventions show
 -----------------------
@@ -80,8 +81,9 @@ REMEDIES = HERE / "remedies.json"
 RAW = HERE / "raw.jsonl"
 
 SEEDS = (0, 1, 2)
-#: How many networks limits and rules were chosen on, and how many others are held out.
-NETWORKS, HELD_OUT = 1040, 700
+#: How many networks limits and rules were chosen on, how many more of these have a rare fault, and how many others are
+#: held out.
+NETWORKS, RARE, HELD_OUT = 1040, 1000, 700
 DEEPEST_HELD_OUT = 12
 
 #: Skills below and above which a network falls short or does well; what is between is not judged.
@@ -560,6 +562,11 @@ def sample(n: int, seed: int, common: float) -> list[Config]:
 
 def chosen_on() -> list[Config]:
     """Return the networks that limits and rules were chosen on."""
+    held = set(held_out())
+    return _first() + [config for config in sample(RARE, seed=2, common=0.0) if config not in held]
+
+
+def _first() -> list[Config]:
     return sample(NETWORKS, seed=0, common=0.77)
 
 
@@ -568,7 +575,7 @@ def held_out() -> list[Config]:
 
     Those of 20 hidden layers are left out: to compile them takes longer than all the rest.
     """
-    known = set(chosen_on())
+    known = set(_first())
     drawn = sample(HELD_OUT, seed=1, common=0.65)
     return [config for config in drawn if config not in known and config.hidden_layers <= DEEPEST_HELD_OUT]
 
@@ -854,10 +861,10 @@ def _jumps(scale: tuple[float, float], outcomes: Sequence[Outcome]) -> list[floa
     return [round(min(outcome.jump / (high - low), 9.0), 3) if outcome.finite else None for outcome in outcomes]
 
 
-def _scales(results: Results, configs: Iterable[Config]) -> dict[str, tuple[float, float]]:
-    """Return the trivial score and the reference of every task."""
+def _scales(results: Results) -> dict[str, tuple[float, float]]:
+    """Return the trivial score and the reference of every task, of which there are networks that have been trained."""
     means: dict[str, list[float]] = defaultdict(list)
-    for config in configs:
+    for config in _first():
         if config in results:
             scores = [outcome.score if outcome.finite else trivial(config.task) for outcome in results[config]]
             means[config.task].append(float(np.mean(scores)))
@@ -936,13 +943,13 @@ def generate(raw: Path, path: Path, *, held: bool) -> None:
         some = [config for config in configs if config.hidden_layers <= depth]
         results.train(some)
         results.train([config for config in some if _overflows(config, results[config])], shared=False)
-        scales = _known_scales(path) if held else _scales(results, some)
+        scales = _known_scales(path) if held else _scales(results)
         others: list[Config] = []
         for config in some:
             scale, outcomes = scales[config.task], results[config]
             others += _treated(config, _skills(scale, outcomes), _jumps(scale, outcomes)).values()
         results.train(others)
-        save(results, configs, scales if held else _scales(results, configs), held=held, path=path)
+        save(results, configs, scales, held=held, path=path)
         print(f"depths to {depth}\n{summary(path)}", flush=True)
 
 

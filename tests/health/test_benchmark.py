@@ -26,12 +26,12 @@ BOUNDS = {
     "unscaled_inputs": (0.95, 0.95),
     "poor_initialization": (0.95, 0.95),
     "saturated_outputs": (0.95, 0.95),  # of 2 networks
-    "update_too_small": (0.86, 0.95),
+    "update_too_small": (0.93, 0.95),
     "update_too_large": (0.92, 0.95),
     "exploding_gradients": (0.81, 0.95),  # of 11 networks
     "dead_units": (None, 0.95),  # of none: where leaky units help, so does a better start, and it is named
-    "saturated_units": (0.36, 0.93),  # of 11 networks
-    "vanishing_gradients": (0.80, 0.95),
+    "saturated_units": (0.66, 0.95),  # of 6 networks
+    "vanishing_gradients": (0.95, 0.95),
     "overfitting": (0.95, 0.95),
     "oscillating_loss": (0.90, 0.95),
     "non_finite": (0.95, 0.95),

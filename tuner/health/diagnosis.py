@@ -53,64 +53,66 @@ class Limits:
     """Every threshold of the diagnosis, by name, with its source."""
 
     #: Training falls short when this share of the baseline loss is left.
-    short: Limit = Limit(0.25, f"share of the loss of a constant prediction; {_OURS}")
+    short: Limit = Limit(0.175, f"share of the loss of a constant prediction; {_OURS}")
     #: ... or, where weights or inputs are far off from the start, this share on held-out rows.
-    short_held_out: Limit = Limit(0.3, f"share of the loss of a constant prediction; {_OURS}")
+    short_held_out: Limit = Limit(0.2, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and not when the training accuracy reaches this.
-    accurate: Limit = Limit(0.87, f"training accuracy; {_OURS}")
+    accurate: Limit = Limit(0.875, f"training accuracy; {_OURS}")
     #: Nothing was learned when this share of the baseline loss is left ...
-    stalled: Limit = Limit(0.95, f"share of the loss of a constant prediction; {_OURS}")
+    stalled: Limit = Limit(0.94, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and no more than this share of the commonest class's errors is avoided.
-    better: Limit = Limit(0.1, _OURS)
+    better: Limit = Limit(0.09, _OURS)
     #: The error that reaches the first layer, relative to the output's; at the second layer the root of this.
     error_ratio: Limit = Limit(1e-2, f"{_GLOROT}, fig. 7; Nielsen, ch. 5")
+    #: ... and in a network of sigmoids, whose slopes multiply to less than this from the second layer on.
+    error_ratio_of_sigmoids: Limit = Limit(0.1, f"a sigmoid's slope is at most 1/4 (Nielsen, ch. 5); {_OURS}")
     #: The norm of the gradient, at a loss that rises: longer than the step to which clipping would cut it.
-    gradient: Limit = Limit(1.0, f"Pascanu et al. 2013; {_OURS}")
+    gradient: Limit = Limit(1.25, f"Pascanu et al. 2013; {_OURS}")
     #: ... and the learning rate above which even clipped steps are too long.
     clippable: Limit = Limit(0.5, f"beside weights of norm about 5; {_OURS}")
     #: The share of a layer's activations near an asymptote.
-    saturation: Limit = Limit(0.5, "Rakitianskaia & Engelbrecht 2015; LeCun et al. 1998")
+    saturation: Limit = Limit(0.4, f"Rakitianskaia & Engelbrecht 2015; LeCun et al. 1998; {_OURS}")
     #: The share of the outputs that are saturated at the wrong end.
-    wrong: Limit = Limit(0.1, f"Nielsen, ch. 3; {_OURS}")
+    wrong: Limit = Limit(0.08, f"Nielsen, ch. 3; {_OURS}")
     #: The share of a layer's units without any slope.
     dead: Limit = Limit(0.9, f"{_CS231N}; {_OURS}")
     #: ... before training, where it is not the inputs that leave them without.
-    dead_at_start: Limit = Limit(0.55, f"a unit whose weights are symmetric around 0 is dead for few; {_OURS}")
-    #: An update relative to the weights, when the loss rose above a constant prediction's or units died.
-    update_high: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
+    dead_at_start: Limit = Limit(0.45, f"a unit whose weights are symmetric around 0 is dead for few; {_OURS}")
+    #: An update relative to the weights, when the loss rose, or units died or became saturated.
+    update_high: Limit = Limit(0.015, f"{_CS231N}: about 1e-3; {_OURS}")
     #: An update relative to the weights, when the loss still falls steadily.
-    update_low: Limit = Limit(1e-2, f"{_CS231N}: about 1e-3; {_OURS}")
+    update_low: Limit = Limit(0.015, f"{_CS231N}: about 1e-3; {_OURS}")
     #: How far all updates together move the weights, relative to themselves, if they have one direction.
-    travel: Limit = Limit(0.1, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
+    travel: Limit = Limit(0.12, f"{_CS231N}: about 1e-3 in each update; {_OURS}")
     #: ... and the share of the baseline loss that has to be left then.
     unmoved: Limit = Limit(0.85, f"share of the loss of a constant prediction; {_OURS}")
     #: The fall of the loss over the second half of training, in units of the baseline, that is still learning.
-    falling: Limit = Limit(0.012, _OURS)
+    falling: Limit = Limit(0.008, _OURS)
     #: ... and the share of the baseline loss that has to be left then: many healthy networks still fall.
-    unfinished: Limit = Limit(0.5, f"share of the loss of a constant prediction; {_OURS}")
+    unfinished: Limit = Limit(0.4, f"share of the loss of a constant prediction; {_OURS}")
     #: The same fall, and the same share, of a loss that falls fast.
-    falling_fast: Limit = Limit(0.05, _OURS)
-    half_finished: Limit = Limit(0.36, f"share of the loss of a constant prediction; {_OURS}")
+    falling_fast: Limit = Limit(0.035, _OURS)
+    half_finished: Limit = Limit(0.28, f"share of the loss of a constant prediction; {_OURS}")
     #: ... and the share of that fall that the held-out loss falls at least.
     held_out_fall: Limit = Limit(0.6, _OURS)
     #: The fall of the loss in each epoch of fewer than four, in units of the baseline, after which nothing is judged.
     quick: Limit = Limit(0.05, _OURS)
     #: How far the held-out score moves in an epoch of the second half of training, as a share of the most learned.
-    swings: Limit = Limit(0.075, _OURS)
+    swings: Limit = Limit(0.078, _OURS)
     #: ... and how far in vain.
-    in_vain: Limit = Limit(0.06, _OURS)
+    in_vain: Limit = Limit(0.048, _OURS)
     #: The least that counts as learned there, in accuracy or in units of the baseline.
-    learned: Limit = Limit(0.1, _OURS)
+    learned: Limit = Limit(0.15, _OURS)
     #: The loss before training above which its fall is no learning.
-    bad_start: Limit = Limit(3.0, f"times the loss of a constant prediction; {_OURS}")
+    bad_start: Limit = Limit(4.0, f"times the loss of a constant prediction; {_OURS}")
     #: The sum of the rises of the loss, in units of the baseline.
-    rises: Limit = Limit(0.08, _OURS)
+    rises: Limit = Limit(0.07, _OURS)
     #: ... and as a share of all its movement.
-    rise_share: Limit = Limit(0.25, _OURS)
+    rise_share: Limit = Limit(0.26, _OURS)
     #: A training loss above the baseline's and above that before training.
-    jump: Limit = Limit(1.2, f"times the loss of a constant prediction; {_OURS}")
+    jump: Limit = Limit(1.5, f"times the loss of a constant prediction; {_OURS}")
     #: The initial weights' deviation, relative to the recommended one, times or divided by.
-    gain: Limit = Limit(3.0, f"{_HE}; {_GLOROT}; {_OURS}")
+    gain: Limit = Limit(3.3, f"{_HE}; {_GLOROT}; {_OURS}")
     #: ... and the product over all hidden layers.
     total_gain: Limit = Limit(5.0, f"{_HE}: exponential in the depth; {_OURS}")
     #: The root mean square of the inputs above, and below its inverse.
@@ -120,7 +122,7 @@ class Limits:
     #: The deviation of the features' scales, in powers of ten.
     input_spread: Limit = Limit(1.0, f"{_LECUN}: equal; {_OURS}")
     #: The rise of the held-out loss from its lowest, in units of the baseline.
-    overfit: Limit = Limit(0.1, f"Prechelt 1998, Early stopping - but when?; {_OURS}")
+    overfit: Limit = Limit(0.075, f"Prechelt 1998, Early stopping - but when?; {_OURS}")
     #: ... and the fall of the held-out accuracy from its highest, where there is one.
     overfit_accuracy: Limit = Limit(0.03, _OURS)
     #: `fatal`: the loss above the baseline.
@@ -155,6 +157,9 @@ RECTIFIERS = frozenset(
     "penalized_tanh".split()
 )
 
+#: Activations whose slope is at most 1/4.
+SIGMOIDS = frozenset(("sigmoid", "hard_sigmoid"))
+
 #: What may cause what: the first that was found, and does not come later, explains the condition.
 CAUSES: Mapping[str, tuple[str, ...]] = {
     "exploding_gradients": ("poor_initialization", "update_too_large"),
@@ -180,7 +185,7 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
 }
 
 #: What a condition brings with it, so that beside it this is not named: it would not help to treat it. Large or far-off
-#: inputs make large gradients and updates, and dead units let no error through.
+#: inputs make large gradients and updates and saturate units, and units without slope let no error through.
 BRINGS: Mapping[str, tuple[str, ...]] = {
     "unscaled_inputs": (
         "update_too_large",
@@ -188,10 +193,12 @@ BRINGS: Mapping[str, tuple[str, ...]] = {
         "dead_units",
         "update_too_small",
         "oscillating_loss",
+        "saturated_units",
     ),
     "poor_initialization": ("update_too_large", "update_too_small", "dead_units"),
+    "update_too_large": ("vanishing_gradients",),
     "dead_units": ("vanishing_gradients",),
-    "vanishing_gradients": ("update_too_small", "oscillating_loss"),
+    "vanishing_gradients": ("oscillating_loss",),
 }
 
 #: Of equally severe causes the verdict is the first: from the data to the loss, as one thing leads to another.
@@ -335,6 +342,11 @@ class Evidence:
         return self.broken or (far and not self.young)
 
     @cached_property
+    def thrown(self) -> bool:
+        """Whether training falls short by steps that made the loss rise: a fair accuracy does not excuse that."""
+        return self.broken or (self.unsteady and bool(self.left > LIMITS.short) and not self.young)
+
+    @cached_property
     def young(self) -> bool:
         """Whether there were too few epochs to judge a loss that falls quickly."""
         if len(self.course) >= 4 or not len(self.course) or self.jumped:
@@ -380,16 +392,15 @@ class Evidence:
         error = self.layer("error_rms")
         return np.where(error[:, -1:] > 0, error / error[:, -1:], np.nan)
 
-    @cached_property
-    def faded(self) -> np.ndarray:
-        """At which epochs the error fades on its way, (E,).
+    def fades(self, limit: float) -> np.ndarray:
+        """Return at which epochs less than a limit of the error is left at the first layer, (E,).
 
         It fades layer by layer: a loss in the first layer alone comes from the inputs.
         """
         if len(self.names) < 3:
             return np.zeros(len(self.epochs), dtype=bool)
         ratio = self.error_ratio
-        return (ratio[:, 0] < LIMITS.error_ratio) & (ratio[:, 1] < math.sqrt(LIMITS.error_ratio))
+        return (ratio[:, 0] < limit) & (ratio[:, 1] < math.sqrt(limit))
 
     @cached_property
     def fades_above(self) -> bool:
@@ -425,7 +436,8 @@ class Evidence:
 
         Recommended is a deviation, times the root of the fan-in, of the root of 2 for rectifiers (He et al. 2015) and
         of 1 for others (Glorot & Bengio 2010). As good are the smaller weights that Glorot's rule gives to a layer that
-        is wider than its inputs, and to a convolution, of which it counts a kernel's positions in the fan-out.
+        is wider than its inputs, and to a convolution, of which it counts a kernel's positions in the fan-out; and of
+        sigmoids weights up to four times as large, which make up for their slope of at most 1/4 (Nielsen, chapter 5).
         """
         if not len(self.epochs) or self.epochs[0] != 0:
             return np.full(len(self.names), np.nan)
@@ -443,6 +455,8 @@ class Evidence:
                 gain[i] -= np.clip(gain[i], min(glorot, 0.0), 0.0)
             elif layer.kind == "Dense" and layer.units > layer.fan_in:
                 gain[i] -= np.clip(gain[i], 0.5 * math.log(2 * layer.fan_in / (layer.fan_in + layer.units)), 0.0)
+            if layer.activation in SIGMOIDS:
+                gain[i] -= np.clip(gain[i], 0.0, math.log(4))
         return gain
 
     @cached_property
@@ -481,9 +495,11 @@ class Evidence:
     @cached_property
     def unsteady(self) -> bool:
         """Whether steps made the training loss rise far above its start, or go up and down."""
-        if self.faded[:1].any() and not self.jumped:
+        if self.jumped:
+            return True
+        if self.fades(LIMITS.error_ratio)[:1].any() and not (self.course < LIMITS.stalled).any():
             return False  # the last layers alone are trained, and find nothing
-        return self.jumped or (self.rises > LIMITS.rises and self.rise_share > LIMITS.rise_share)
+        return self.rises > LIMITS.rises and self.rise_share > LIMITS.rise_share
 
     @cached_property
     def falling(self) -> float:
@@ -499,7 +515,7 @@ class Evidence:
     def swings(self) -> tuple[float, float]:
         """How far the held-out score moves in an epoch of the second half, and how far in vain; NaN without one.
 
-        A mean over epochs, as a share of the most that was learned; in vain is what does not lead from the first to
+        A mean over epochs, as a share of the most that was learned; in vain is what does not lead up from the first to
         the last of them.
         """
         score = self.held_out_score[1]
@@ -508,7 +524,7 @@ class Evidence:
         steps = np.diff(np.maximum(score, -1.0))[-(len(score) // 2) :]
         learned = max(score.max(), LIMITS.learned)
         moved = np.abs(steps).mean()
-        return float(moved / learned), float((moved - abs(steps.mean())) / learned)
+        return float(moved / learned), float((moved - max(steps.mean(), 0.0)) / learned)
 
     @cached_property
     def held_out_score(self) -> tuple[str, np.ndarray]:
@@ -726,8 +742,10 @@ def vanishing_gradients(e: Evidence) -> Judgement:
         return None  # with one hidden layer there is no way on which an error could fade
     if not e.short:
         return None
-    ratio, faded = e.error_ratio, e.faded
-    shown = (ratio < LIMITS.error_ratio) & e.hidden & faded[:, None]
+    sigmoids = all(layer.activation in SIGMOIDS for layer in e.facts.layers[:-1])
+    limit = LIMITS.error_ratio_of_sigmoids if sigmoids else LIMITS.error_ratio
+    ratio, faded = e.error_ratio, e.fades(limit)
+    shown = (ratio < limit) & e.hidden & faded[:, None]
     if 2 * faded.sum() < max(e.intact.sum(), 1):
         return None
     value = float(np.median(ratio[faded, 0]))
@@ -738,8 +756,8 @@ def vanishing_gradients(e: Evidence) -> Judgement:
         epochs=e.at(shown),
         measure="error_rms",
         value=value,
-        threshold=float(LIMITS.error_ratio),
-        source=LIMITS.error_ratio.source,
+        threshold=float(limit),
+        source=limit.source,
         message=f"The error that reaches {e.names[0]} is {value:.2g} times that of the output, and {_left(e)}.",
         remedies=(
             *_batch_normalization(e),
@@ -753,7 +771,7 @@ def exploding_gradients(e: Evidence) -> Judgement:
     """Find a gradient so large that steps along it make the loss rise."""
     if reason := _unknown(e):
         return reason
-    if not e.short or e.adaptive or e.facts.clipnorm or not (e.broken or e.unsteady):
+    if e.adaptive or e.facts.clipnorm or not e.thrown:
         return None
     if e.facts.learning_rate is not None and e.facts.learning_rate > LIMITS.clippable:
         return None
@@ -916,24 +934,25 @@ def update_too_small(e: Evidence) -> Judgement:
 
 
 def update_too_large(e: Evidence) -> Judgement:
-    """Find updates that are large beside the weights, and of which the loss rose or units died."""
+    """Find updates that are large beside the weights, and of which the loss rose, or units died or saturated."""
     if reason := _unknown(e):
         return reason
-    if not e.short:
+    if not (e.short or e.thrown):
         return None
-    dead = e.hidden_layer("dead_units")
+    dead, saturated = e.hidden_layer("dead_units"), e.hidden_layer("saturation")
     died = bool((dead[1:] >= LIMITS.dead).any()) and not (dead[:1] >= LIMITS.dead).any()
+    drifted = bool((saturated[1:] >= LIMITS.saturation).any()) and not (saturated[:1] >= LIMITS.saturation).any()
     ratio = e.update_ratio
     large = ratio > LIMITS.update_high
     # Of a network that broke down within its first epoch no update was measured.
     unseen = e.broken and not np.isfinite(ratio).any()
-    if not (died or unseen or (large.any() and (e.broken or e.unsteady))):
+    if not (died or unseen or (large.any() and (e.thrown or drifted))):
         return None
     if unseen or large.any():
         shown, measure, limit = large, "update_ratio", LIMITS.update_high
         value = float(np.nanmax(ratio)) if large.any() else math.inf
         size = f"by up to {value:.2g} of themselves" if large.any() else "out of reach within an epoch"
-        effect = "" if e.broken else "the loss rises, " if e.unsteady else "units lose their slope, "
+        effect = "" if e.broken else "the loss rises, " if e.thrown else "units lose their slope, "
         said = f"Updates change the weights {size}, {effect}and {_left(e)}."
     else:
         shown, measure, limit = dead >= LIMITS.dead, "dead_units", LIMITS.dead
@@ -954,7 +973,7 @@ def update_too_large(e: Evidence) -> Judgement:
 
 
 def oscillating_loss(e: Evidence) -> Judgement:
-    """Find a score on held-out rows, or without them a training loss, that goes up and down instead of settling."""
+    """Find a score on held-out rows, or without them a training loss, that goes up and down, or down, for no gain."""
     if reason := _unknown(e):
         return reason
     if len(e.course) < 4:
@@ -966,7 +985,8 @@ def oscillating_loss(e: Evidence) -> Judgement:
         (measure, score), value, limit = e.held_out_score, moved, LIMITS.swings
         found, worse = moved > limit and in_vain > LIMITS.in_vain, np.diff(score) < 0
         said = (
-            f"On held-out rows the score moves by {value:.0%} of what was learned in an epoch on average, up and down"
+            f"On held-out rows the score moves by {value:.0%} of what was learned in an epoch on average, "
+            f"{in_vain:.0%} in vain"
         )
     else:
         measure, value, limit, worse = "loss", e.rises, LIMITS.rises, np.diff(e.losses) > 0
