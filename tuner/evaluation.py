@@ -491,7 +491,8 @@ def _prune_if_sick(health: Iterable[Measurements | None], lanes: Iterable[Any], 
     from tuner.health.diagnosis import fatal
 
     measured = [measurements for measurements in health if measurements is not None]
-    if measured and (reason := fatal(measured, max(updates_left(lane, epochs) for lane in lanes))):
+    longest = max(lanes, key=lambda lane: lane.steps)
+    if measured and (reason := fatal(measured, updates_left(longest, epochs))):
         raise _Pruned(f"health: {reason}")
 
 
