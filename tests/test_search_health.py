@@ -202,13 +202,14 @@ def test_only_the_first_epochs_prune(monkeypatch):
     assert outcome.state == "complete" and asked == [1] * SICK_EPOCHS
 
 
-def steps_to(last_slow, first, then):
-    return keras.optimizers.schedules.PiecewiseConstantDecay([last_slow], [first, then])
+def changing(first, then):
+    """Return a schedule with another rate from the ninth update on; Keras includes the boundary."""
+    return keras.optimizers.schedules.PiecewiseConstantDecay([7], [first, then])
 
 
 @pytest.mark.parametrize(
     ("schedule", "left"),
-    [(None, 16), (steps_to(7, 0.01, 0.1), 160), (steps_to(7, 0.1, 0.01), 1.6), (steps_to(7, 0.0, 0.1), np.inf)],
+    [(None, 16), (changing(0.01, 0.1), 160), (changing(0.1, 0.01), 1.6), (changing(0.0, 0.1), np.inf)],
     ids=["constant", "warm-up", "decay", "from 0"],
 )
 def test_updates_to_come_count_by_their_learning_rates(schedule, left):

@@ -1098,12 +1098,12 @@ def table() -> str:
 def given_up(config: Config) -> bool:
     """Whether a search that prunes by health would end a network within the first epochs."""
     measured = stored_measurements(config)
-    for n in range(1, SICK_EPOCHS + 1):
-        first = [first_epochs(m, n) for m in measured]
-        updates = math.ceil(TASKS[config.task].rows[0] / 32) * (TASKS[config.task].epochs - n)
-        if fatal(first, updates):
-            return True
-    return False
+    facts = measured[0].facts
+    steps = math.ceil(facts.n_rows / facts.batch_size)
+    return any(
+        fatal([first_epochs(m, n) for m in measured], steps * (TASKS[config.task].epochs - n))
+        for n in range(1, SICK_EPOCHS + 1)
+    )
 
 
 # Remedies -------------------------------------------------------------------------------------------------------------
@@ -1134,9 +1134,8 @@ def treated(config: Config, edit: Mapping[str, Any]) -> Config:
 
 def _until_picked(measured: Measurements) -> Measurements:
     """Return what was measured until the epoch whose loss on the rows for picking it was lowest."""
-    return first_epochs(
-        measured, int(np.argmin(np.nan_to_num(np.asarray(measured.history["val_loss"]), nan=np.inf))) + 1
-    )
+    best = int(np.argmin(np.nan_to_num(np.asarray(measured.history["val_loss"]), nan=np.inf)))
+    return first_epochs(measured, best + 1)
 
 
 def try_remedies(path: Path = REMEDIES) -> None:

@@ -184,7 +184,7 @@ def test_what_will_not_recover_is_fatal_when_all_folds_agree(sick, why):
 
 def test_how_far_the_updates_to_come_can_go_decides_whether_a_faded_error_is_fatal():
     measurements = train(Recipe(depth=10, activation="sigmoid", optimizer="sgd", rate=0.1), DATA, folds=2)
-    [ratio] = {m.layer("update_ratio")[2, 0] for m in measurements[:1]}
+    ratio = measurements[0].layer("update_ratio")[2, 0]
     folds = [first_epochs(m, 2) for m in measurements]
     assert "hidden_1" in fatal(folds, updates_left=0.01 / ratio)
     assert fatal(folds, updates_left=10 / ratio) is None

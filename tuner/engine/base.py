@@ -193,6 +193,11 @@ class Lane:
         """The number of updates in an epoch."""
         return math.ceil(len(self.train) / self.hyperparameters["batch_size"])
 
+    @property
+    def scheduled_steps(self) -> int:
+        """The number of updates that a named learning-rate schedule spans."""
+        return self.steps * self.hyperparameters["epochs"]
+
 
 @dataclass
 class TrainedLane:

@@ -33,15 +33,15 @@ def measurements_of(lane: Lane, probe: Probe, history: History) -> Measurements:
 
 def updates_left(lane: Lane, epochs: int) -> float:
     """Return how many updates a lane has left after some epochs, in units of the last one: by their learning rates."""
-    rate = optimizer_config(lane.hyperparameters, lane.steps * lane.epochs)[1]["learning_rate"]
-    rates = learning_rates(rate, 0, lane.steps * lane.epochs)
+    _, config = optimizer_config(lane.hyperparameters, lane.scheduled_steps)
+    rates = learning_rates(config["learning_rate"], 0, lane.steps * lane.epochs)
     last, left = rates[epochs * lane.steps - 1], rates[epochs * lane.steps :].sum()
     return float(left / last) if last > 0 else math.inf
 
 
 def _facts(lane: Lane, probe: Probe) -> NetworkFacts:
     values = lane.hyperparameters
-    cls, config = optimizer_config(values, lane.steps * values["epochs"])
+    cls, config = optimizer_config(values, lane.scheduled_steps)
     layers, built_in = probe.layers, values["model"] is None
     initializer = None
     if built_in:

@@ -525,7 +525,7 @@ class _OptimizerState:
     def of(cls, lane: Lane, program: Program) -> _OptimizerState:
         """Return the state of a fresh optimizer, or of that with which the lane goes on."""
         values, state = lane.hyperparameters, lane.state
-        _, config = optimizer_config(values, lane.steps * values["epochs"])
+        _, config = optimizer_config(values, lane.scheduled_steps)
         slots = program.defaults[2]
         if state is not None and state.keep_optimizer:
             optimizer = state.model.optimizer

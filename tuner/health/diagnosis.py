@@ -933,6 +933,11 @@ def update_too_small(e: Evidence) -> Judgement:
     )
 
 
+def _arose(shown: np.ndarray) -> bool:
+    """Whether something shows in any layer that showed in none at first, given as bool of shape (E, L)."""
+    return bool(shown.any()) and not shown[:1].any()
+
+
 def update_too_large(e: Evidence) -> Judgement:
     """Find updates that are large beside the weights, and of which the loss rose, or units died or saturated."""
     if reason := _unknown(e):
@@ -940,8 +945,7 @@ def update_too_large(e: Evidence) -> Judgement:
     if not (e.short or e.thrown):
         return None
     dead, saturated = e.hidden_layer("dead_units"), e.hidden_layer("saturation")
-    died = bool((dead[1:] >= LIMITS.dead).any()) and not (dead[:1] >= LIMITS.dead).any()
-    drifted = bool((saturated[1:] >= LIMITS.saturation).any()) and not (saturated[:1] >= LIMITS.saturation).any()
+    died, drifted = _arose(dead >= LIMITS.dead), _arose(saturated >= LIMITS.saturation)
     ratio = e.update_ratio
     large = ratio > LIMITS.update_high
     # Of a network that broke down within its first epoch no update was measured.
