@@ -471,6 +471,17 @@ class Evidence:
         return np.where(self.epochs[:, None] >= 1, self.layer("update_ratio"), np.nan)
 
     @cached_property
+    def typical_update(self) -> np.ndarray:
+        """The median update ratio of each layer over the epochs of which one was measured, (L,)."""
+        seen = np.isfinite(self.update_ratio).any(axis=1)
+        return np.nanmedian(np.nan_to_num(self.update_ratio[seen]), axis=0)
+
+    @cached_property
+    def unmoved(self) -> bool:
+        """Whether all updates together can hardly have moved most layers."""
+        return bool(0 < np.median(self.typical_update) * self.n_updates < LIMITS.travel)
+
+    @cached_property
     def course(self) -> np.ndarray:
         """The finite training losses relative to the baseline, (T,)."""
         return self.losses[np.isfinite(self.losses)] / self.baseline
@@ -694,7 +705,10 @@ def poor_initialization(e: Evidence) -> Judgement:
     # Inputs of a usual size and weights of a usual size saturate and kill few units: the biases do.
     fewest = LIMITS.dead_at_start if e.off_inputs is None else LIMITS.dead
     none = dead >= fewest
-    far = (saturation >= LIMITS.saturation) & (e.off_inputs is None)
+    # The largest weights that a sigmoid bears saturate half of its values: see log_gain.
+    sigmoid = np.array([layer.activation in SIGMOIDS for layer in e.facts.layers])
+    most = np.where(sigmoid, LIMITS.dead, LIMITS.saturation)
+    far = (saturation >= most) & (e.off_inputs is None)
     # Small deviations multiply from layer to layer, but a bounded activation stops growth, and normalisation both.
     bounded = np.isfinite(saturation).any()
     total = float(np.nansum(gain))
@@ -716,7 +730,7 @@ def poor_initialization(e: Evidence) -> Judgement:
     elif far.any():
         worst = int(np.nanargmax(np.where(far, saturation, np.nan)))
         value, measure, source = float(saturation[worst]), "saturation", LIMITS.saturation.source
-        threshold = float(LIMITS.saturation)
+        threshold = float(most[worst])
         said = f"before training {value:.0%} of the activations of {e.names[worst]} are saturated"
     else:
         return None
@@ -905,8 +919,7 @@ def update_too_small(e: Evidence) -> Judgement:
         return "no update was measured"
     if not e.short or e.broken or e.jumped or (e.hidden_layer("dead_units") >= LIMITS.dead).any():
         return None
-    seen = np.isfinite(ratio).any(axis=1)
-    typical = np.nanmedian(np.nan_to_num(ratio[seen]), axis=0)
+    typical = e.typical_update
     value = float(np.median(typical))
     started_well = not e.start > LIMITS.bad_start * e.baseline or e.left < LIMITS.unmoved
     unfinished = LIMITS.half_finished if e.falling > LIMITS.falling_fast else LIMITS.unfinished
@@ -922,7 +935,7 @@ def update_too_small(e: Evidence) -> Judgement:
         condition="update_too_small",
         severity=e.severity,
         layers=e.where(typical < threshold),
-        epochs=e.at(seen),
+        epochs=e.at(np.isfinite(ratio)),
         measure="update_ratio",
         value=value,
         threshold=threshold,
@@ -945,7 +958,7 @@ def update_too_large(e: Evidence) -> Judgement:
     if not (e.short or e.thrown):
         return None
     dead, saturated = e.hidden_layer("dead_units"), e.hidden_layer("saturation")
-    died, drifted = _arose(dead >= LIMITS.dead), _arose(saturated >= LIMITS.saturation)
+    died, drifted = _arose((dead >= LIMITS.dead) | (saturated >= LIMITS.dead)), _arose(saturated >= LIMITS.saturation)
     ratio = e.update_ratio
     large = ratio > LIMITS.update_high
     # Of a network that broke down within its first epoch no update was measured.
@@ -1127,7 +1140,7 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
             # A whole finding of one fold, so that its numbers fit together; sorted, for any order of the folds.
             shown.sort(key=lambda finding: (finding.severity, repr(finding)))
             found[condition] = replace(shown[len(shown) // 2], folds=len(shown), n_folds=n_judged)
-    found = _own(found)
+    found = _own(found, evidence)
     findings = _explained(found)
     findings.sort(
         key=lambda f: (f.consequence_of is not None, -f.severity * f.folds / f.n_folds, PRECEDENCE.index(f.condition))
@@ -1139,15 +1152,24 @@ def _first(finding: Finding) -> float:
     return min(finding.epochs, default=math.inf)
 
 
-def _own(found: Mapping[str, Finding]) -> dict[str, Finding]:
+def _own(found: Mapping[str, Finding], evidence: Sequence[Evidence]) -> dict[str, Finding]:
     """Return the findings without what others bring with them, see `BRINGS`."""
     brought = {
-        condition
+        (cause, condition)
         for cause, conditions in BRINGS.items()
         for condition in conditions
         if cause in found and condition in found and _first(found[cause]) <= _first(found[condition])
     }
-    return {condition: finding for condition, finding in found.items() if condition not in brought}
+    if evidence and evidence[0].adaptive:
+        # Its steps do not follow the size of the gradient, and so neither that of the inputs nor of the weights.
+        brought.discard(("poor_initialization", "update_too_large"))
+        if 2 * sum(e.unmoved for e in evidence) > len(evidence):
+            brought.discard(("unscaled_inputs", "update_too_small"))
+    if ("update_too_large", "vanishing_gradients") in brought:
+        # Whatever became of the gradients, smaller steps calm what oscillates.
+        brought.discard(("vanishing_gradients", "oscillating_loss"))
+    gone = {condition for _, condition in brought}
+    return {condition: finding for condition, finding in found.items() if condition not in gone}
 
 
 def _explained(found: Mapping[str, Finding]) -> list[Finding]:
