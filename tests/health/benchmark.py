@@ -8,7 +8,7 @@ is one that the network has. No label reads a gradient, an activation or a weigh
 writes labels.json, ``--held-out`` trains the others and adds theirs; ``--summary`` counts what is there; ``--relabel``
 applies changed definitions to the stored skills. What has been trained is kept in raw.jsonl, and not trained again.
 ``--measure`` trains the networks themselves once more (40 minutes) and writes what is measured of them to
-measurements.npz (the first `NETWORKS` were measured on probes of 64 rows, before they had 48); ``--judge`` says how
+measurements.npz (those of the first draw were measured on probes of 64 rows, before they had 48); ``--judge`` says how
 well the diagnosis tells their conditions from that; ``--remedies`` tries what the reports propose and writes
 remedies.json, and ``--markdown`` prints a table of both for the README.
 
@@ -83,11 +83,6 @@ REMEDIES = HERE / "remedies.json"
 RAW = HERE / "raw.jsonl"
 
 SEEDS = (0, 1, 2)
-#: How many networks limits and rules were chosen on, how many more of these have a rare fault, and how many others are
-#: held out.
-NETWORKS, RARE, HELD_OUT = 1040, 1000, 700
-DEEPEST_HELD_OUT = 12
-
 #: Skills below and above which a network falls short or does well; what is between is not judged.
 SHORT, WELL = 0.75, 0.9
 #: The skill with which an intervention has restored a network.
@@ -564,24 +559,58 @@ def sample(n: int, seed: int, common: float) -> list[Config]:
     return list(found)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Networks that were drawn together.
+
+    Parameters
+    ----------
+    n, seed : int
+    common : float
+        See `sample`.
+    deepest : int
+        Deeper networks are left out: to compile a program of theirs takes longer than to train many others.
+    held : bool
+        Whether nothing was chosen on them.
+    """
+
+    n: int
+    seed: int
+    common: float
+    deepest: int
+    held: bool
+
+
+#: The networks of the benchmark, in the order in which they were drawn.
+DRAWS = (
+    Draw(1040, 0, 0.77, 20, held=False),
+    Draw(700, 1, 0.65, 12, held=True),
+    Draw(1000, 2, 0.0, 3, held=False),
+    Draw(850, 3, 1.0, 3, held=False),
+    Draw(800, 4, 0.65, 5, held=True),
+)
+
+
+@cache
+def _drawn() -> tuple[tuple[Config, ...], ...]:
+    """Return the networks of all draws, each once."""
+    known: set[Config] = set()
+    drawn = []
+    for draw in DRAWS:
+        found = sample(draw.n, draw.seed, draw.common)
+        drawn.append(tuple(c for c in found if c.hidden_layers <= draw.deepest and c not in known))
+        known.update(drawn[-1])
+    return tuple(drawn)
+
+
 def chosen_on() -> list[Config]:
     """Return the networks that limits and rules were chosen on."""
-    held = set(held_out())
-    return _first() + [config for config in sample(RARE, seed=2, common=0.0) if config not in held]
-
-
-def _first() -> list[Config]:
-    return sample(NETWORKS, seed=0, common=0.77)
+    return [config for draw, drawn in zip(DRAWS, _drawn(), strict=True) if not draw.held for config in drawn]
 
 
 def held_out() -> list[Config]:
-    """Return the networks that were drawn for the test alone; more of them have a rare fault.
-
-    Those of 20 hidden layers are left out: to compile them takes longer than all the rest.
-    """
-    known = set(_first())
-    drawn = sample(HELD_OUT, seed=1, common=0.65)
-    return [config for config in drawn if config not in known and config.hidden_layers <= DEEPEST_HELD_OUT]
+    """Return the networks that were drawn for the test alone."""
+    return [config for draw, drawn in zip(DRAWS, _drawn(), strict=True) if draw.held for config in drawn]
 
 
 # Interventions --------------------------------------------------------------------------------------------------------
@@ -870,7 +899,7 @@ def _jumps(scale: tuple[float, float], outcomes: Sequence[Outcome]) -> list[floa
 def _scales(results: Results) -> dict[str, tuple[float, float]]:
     """Return the trivial score and the reference of every task, of which there are networks that have been trained."""
     means: dict[str, list[float]] = defaultdict(list)
-    for config in _first():
+    for config in _drawn()[0]:
         if config in results:
             scores = [outcome.score if outcome.finite else trivial(config.task) for outcome in results[config]]
             means[config.task].append(float(np.mean(scores)))
