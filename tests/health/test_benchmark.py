@@ -8,7 +8,11 @@ from benchmark import (
     HERE,
     STALLED,
     Config,
+    chosen_on,
+    conditions_of,
+    expected,
     given_up,
+    held_out,
     judged,
     labels,
     markdown,
@@ -22,20 +26,11 @@ from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, LayerFac
 
 #: Sensitivity and specificity on the networks held out. The target is 0.95 of each; a lower number misses the target,
 #: and is what is reached, rounded down.
-BOUNDS = {
-    "unscaled_inputs": (0.95, 0.95),
-    "poor_initialization": (0.95, 0.95),
-    "saturated_outputs": (0.95, 0.95),  # of 2 networks
-    "update_too_small": (0.93, 0.95),
-    "update_too_large": (0.92, 0.95),
-    "exploding_gradients": (0.81, 0.95),  # of 11 networks
-    "dead_units": (None, 0.95),  # of none: where leaky units help, so does a better start, and it is named
-    "saturated_units": (0.66, 0.95),  # of 6 networks
-    "vanishing_gradients": (0.95, 0.95),
-    "overfitting": (0.95, 0.95),
-    "oscillating_loss": (0.90, 0.95),
-    "non_finite": (0.95, 0.95),
-    "stalled_loss": (0.95, 0.95),
+BOUNDS = dict.fromkeys(CONDITIONS, (0.95, 0.95)) | {
+    "exploding_gradients": (0.85, 0.95),  # of 28 networks
+    "dead_units": (0.6, 0.95),  # of 5 networks: where leaky units help, so does a better start, and it is named
+    "saturated_units": (0.66, 0.95),  # of 12 networks
+    "oscillating_loss": (0.92, 0.95),
 }
 
 #: Fewer treated networks than this say nothing about a remedy.
@@ -47,22 +42,19 @@ AGAIN = (427, 509, 275, 576)
 
 
 @pytest.fixture(scope="module")
-def held_out():
+def judged_part():
     return judged(held=True)
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_conditions_are_told_from_measurements(condition, held_out):
-    score, (sensitivity, specificity) = held_out[0][condition], BOUNDS[condition]
-    if sensitivity is None:
-        assert not score.positives
-    else:
-        assert score.positives and score.sensitivity >= sensitivity
+def test_conditions_are_told_from_measurements(condition, judged_part):
+    score, (sensitivity, specificity) = judged_part[0][condition], BOUNDS[condition]
+    assert score.positives and score.sensitivity >= sensitivity
     assert score.specificity >= specificity
 
 
-def test_healthy_networks_get_no_verdict(held_out):
-    assert held_out[1] <= 0.05
+def test_healthy_networks_get_no_verdict(judged_part):
+    assert judged_part[1] <= 0.05
 
 
 def test_pruning_ends_most_networks_that_would_learn_nothing_and_none_that_would_do_well():
@@ -74,6 +66,26 @@ def test_pruning_ends_most_networks_that_would_learn_nothing_and_none_that_would
 
 def test_the_readme_shows_what_is_reached():
     assert markdown().strip() in (HERE.parent.parent / "README.md").read_text()
+
+
+def test_labels_follow_from_what_became_of_the_networks_of_each_part():
+    parts = {False: set(chosen_on()), True: set(held_out())}
+    assert parts[False].isdisjoint(parts[True])
+    for entry in labels():
+        assert Config(**entry["config"]) in parts[entry["held_out"]]
+        assert entry["R"] == conditions_of(entry)
+
+
+def test_what_is_not_clear_is_no_negative():
+    entry = {"R": [], "state": "well", "jumps": [0.1, 0.1, 0.0], "interventions": {}}
+    assert expected(entry, (), "oscillating_loss") is None
+    assert expected(entry, (), "overfitting") is False
+    assert expected(entry | {"jumps": [0.1, 0.0, 0.0]}, (), "oscillating_loss") is False
+    # Smaller steps restore what overfits few rows, which shows no steps that were too large.
+    restored = {"rate /10": {"skills": [1.0, 1.0, 1.0]}}
+    entry |= {"R": ["unscaled_inputs"], "state": "short", "interventions": restored}
+    assert expected(entry, (), "update_too_large") is None
+    assert expected(entry, (), "update_too_small") is False
 
 
 def test_measurements_and_labels_are_those_of_the_networks():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from small_networks import Data, Recipe, first_epochs, make_data, train
 
-from tuner.health.diagnosis import CAUSES, CONDITIONS, JUDGES, LIMITS, fatal, judge
+from tuner.health.diagnosis import CAUSES, CONDITIONS, JUDGES, LIMITS, Evidence, Finding, fatal, judge
 from tuner.health.measurements import LAYER_MEASURES, NETWORK_MEASURES, LayerFacts, Measurements, NetworkFacts
 from tuner.health.report import HealthReport
 from tuner.hyperparameters import HYPERPARAMETERS
@@ -188,6 +188,17 @@ def test_how_far_the_updates_to_come_can_go_decides_whether_a_faded_error_is_fat
     folds = [first_epochs(m, 2) for m in measurements]
     assert "hidden_1" in fatal(folds, updates_left=0.01 / ratio)
     assert fatal(folds, updates_left=10 / ratio) is None
+
+
+def test_an_error_that_fades_but_arrives_is_not_fatal():
+    measurements = train(Recipe(depth=10, activation="sigmoid", optimizer="sgd", rate=0.1), DATA, folds=2)
+    folds = [first_epochs(m, 2) for m in measurements]
+    assert fatal(folds, updates_left=0) is not None
+    for measured in folds:
+        for numbers in measured.layers:
+            numbers[:, LAYER_MEASURES.index("error_rms")] = np.geomspace(5e-3, 1, 11)
+    assert found_alone("vanishing_gradients", folds[0])
+    assert fatal(folds, updates_left=0) is None
 
 
 def test_nothing_is_fatal_before_training():
@@ -400,13 +411,14 @@ def test_no_remedy_is_what_the_network_starts_with():
         }
 
 
-def test_units_that_die_of_the_first_updates_are_the_evidence_of_too_large_a_rate():
-    measured = train(SICK["a rate too small for Adam"][0], DATA)[0]
+@pytest.mark.parametrize(("activation", "measure"), [("relu", "dead_units"), ("tanh", "saturation")])
+def test_units_without_slope_after_the_first_updates_are_the_evidence_of_too_large_a_rate(activation, measure):
+    measured = train(Recipe(depth=3, activation=activation, rate=1e-6), DATA)[0]
     for epoch, numbers in enumerate(measured.layers):
-        numbers[0, LAYER_MEASURES.index("dead_units")] = 1.0 if epoch else 0.0
+        numbers[0, LAYER_MEASURES.index(measure)] = 1.0 if epoch else 0.0
         numbers[:, LAYER_MEASURES.index("update_ratio")] = 1e-4 if epoch else np.nan
     [finding] = [found for found in judge([measured]).findings if found.condition == "update_too_large"]
-    assert (finding.measure, finding.value, finding.layers) == ("dead_units", 1.0, ("hidden_1",))
+    assert (finding.measure, finding.value, finding.layers) == (measure, 1.0, ("hidden_1",))
     assert finding.epochs == tuple(measured.epochs[1:]) and "lost their slope" in finding.message
 
 
@@ -436,6 +448,80 @@ def test_a_held_out_score_that_swings_is_found_though_training_does_well():
     assert finding.measure == "test_accuracy" and finding.epochs == tuple(range(3, 13, 2))
     measured.history["test_accuracy"] = list(np.linspace(0.3, 0.9, 12))  # large steps, but all in one direction
     assert judge([measured]).verdict == "healthy"
+
+
+def found_alone(condition, measured):
+    """Return whether a condition is found of a fold, whatever else is."""
+    return isinstance(JUDGES[condition](Evidence(measured)), Finding)
+
+
+def test_a_rate_too_small_for_adam_is_named_beside_unscaled_inputs():
+    recipe, data, *_ = SICK["a rate too small for Adam"]
+    small = data.with_inputs(lambda X: 0.01 * X)
+    [measured] = train(recipe, small)
+    assert {"unscaled_inputs", "update_too_small"} <= set(judge([measured]).conditions)
+    # Longer steps move the weights, and what is left to learn is left because of the inputs.
+    for numbers in measured.layers[1:]:
+        numbers[:, LAYER_MEASURES.index("update_ratio")] = 5e-3
+    measured.history["loss"] = measured.history["test_loss"] = list(np.linspace(1.1, 0.8, 12))
+    assert found_alone("update_too_small", measured)
+    assert "update_too_small" not in judge([measured]).conditions
+    # The gradients of plain gradient descent, and with them its steps, are small because the inputs are.
+    [measured] = train(replace(recipe, optimizer="sgd", rate=0.05, activation="tanh"), small)
+    assert found_alone("update_too_small", measured)
+    assert judge([measured]).verdict == "unscaled_inputs"
+    assert "update_too_small" not in judge([measured]).conditions
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_inputs_and_weights_explain_the_large_steps_of_gradient_descent_but_not_those_of_adam(optimizer):
+    [measured] = train(Recipe(depth=3, activation="elu", rate=0.01), DATA.with_inputs(lambda X: X + 30))
+    measured.facts = replace(measured.facts, optimizer=optimizer)
+    measured.history.update(loss=[1.0, 1.4] * 6, accuracy=[0.4] * 12, test_accuracy=[0.3, 0.5] * 6)
+    assert found_alone("oscillating_loss", measured)
+    assert ("oscillating_loss" in judge([measured]).conditions) == (optimizer == "adam")
+
+    [measured] = train(Recipe(depth=3, activation="tanh", init=3.0, rate=0.01), DATA)
+    measured.facts = replace(measured.facts, optimizer=optimizer)
+    measured.history.update(loss=[1.0, 1.4] * 6, accuracy=[0.4] * 12)
+    for numbers in measured.layers[1:]:
+        numbers[:, LAYER_MEASURES.index("update_ratio")] = 0.1
+    assert found_alone("update_too_large", measured)
+    assert ("update_too_large" in judge([measured]).conditions) == (optimizer == "adam")
+
+
+def test_steps_that_make_the_score_swing_are_too_large_whatever_they_do_to_the_gradients():
+    [measured] = train(Recipe(depth=3, activation="tanh", optimizer="momentum", rate=3.0), DATA)
+    measured.history["test_accuracy"] = [0.3, 0.5] * 6
+    for numbers in measured.layers[1:]:
+        numbers[:, LAYER_MEASURES.index("error_rms")] = (1e-9, 1e-6, 1e-3, 1.0)
+    assert found_alone("vanishing_gradients", measured)
+    found = judge([measured]).conditions
+    assert {"update_too_large", "oscillating_loss"} <= set(found) and "vanishing_gradients" not in found
+
+
+def test_large_gradients_explode_also_where_only_the_held_out_score_swings():
+    measured = train(Recipe(depth=3, activation="tanh", optimizer="sgd", rate=0.01), DATA)[0]
+    measured.history["accuracy"], measured.history["loss"] = [0.6] * 12, list(np.linspace(0.9, 0.6, 12))
+    measured.history["test_accuracy"] = [0.4, 0.6] * 6
+    assert "exploding_gradients" not in judge([measured]).conditions
+    for numbers in measured.network:
+        numbers[NETWORK_MEASURES.index("grad_norm")] = 10.0
+    [finding] = [found for found in judge([measured]).findings if found.condition == "exploding_gradients"]
+    assert "score on held-out rows swing" in finding.message and finding.remedies[0].edit == {"clipnorm": 1.0}
+    for numbers in measured.layers:  # the last layers alone learn
+        numbers[:, LAYER_MEASURES.index("error_rms")] = (1e-9, 1e-6, 1e-3, 1.0)
+    assert "exploding_gradients" not in judge([measured]).conditions
+
+
+def test_weights_that_a_sigmoid_bears_are_no_poor_start_though_they_saturate_it():
+    recipe = Recipe(depth=2, activation="sigmoid", init=1.0, optimizer="sgd", rate=0.02)
+    measured = train(recipe, DATA)[0]
+    saturation = LAYER_MEASURES.index("saturation")
+    for share, found in ((0.6, False), (0.95, True)):
+        for numbers in measured.layers:
+            numbers[0, saturation] = share
+        assert ("poor_initialization" in judge([measured]).conditions) == found
 
 
 def test_what_a_condition_brings_with_it_is_not_named_beside_it():

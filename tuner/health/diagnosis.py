@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -66,15 +66,17 @@ class Limits:
     error_ratio: Limit = Limit(1e-2, f"{_GLOROT}, fig. 7; Nielsen, ch. 5")
     #: ... and in a network of sigmoids, whose slopes multiply to less than this from the second layer on.
     error_ratio_of_sigmoids: Limit = Limit(0.1, f"a sigmoid's slope is at most 1/4 (Nielsen, ch. 5); {_OURS}")
-    #: The norm of the gradient, at a loss that rises: longer than the step to which clipping would cut it.
+    #: The norm of the gradient, at a loss that rises or a score that swings: longer than the step that clipping leaves.
     gradient: Limit = Limit(1.25, f"Pascanu et al. 2013; {_OURS}")
     #: ... and the learning rate above which even clipped steps are too long.
     clippable: Limit = Limit(0.5, f"beside weights of norm about 5; {_OURS}")
     #: The share of a layer's activations near an asymptote.
     saturation: Limit = Limit(0.4, f"Rakitianskaia & Engelbrecht 2015; LeCun et al. 1998; {_OURS}")
+    #: ... before training, of a sigmoid: the largest weights that it bears, see `Evidence.log_gain`, saturate half.
+    saturation_of_sigmoids: Limit = Limit(0.9, f"Rakitianskaia & Engelbrecht 2015; {_OURS}")
     #: The share of the outputs that are saturated at the wrong end.
     wrong: Limit = Limit(0.08, f"Nielsen, ch. 3; {_OURS}")
-    #: The share of a layer's units without any slope.
+    #: The share of a layer's units without any slope, or of its activations that became saturated in training.
     dead: Limit = Limit(0.9, f"{_CS231N}; {_OURS}")
     #: ... before training, where it is not the inputs that leave them without.
     dead_at_start: Limit = Limit(0.45, f"a unit whose weights are symmetric around 0 is dead for few; {_OURS}")
@@ -98,7 +100,7 @@ class Limits:
     #: The fall of the loss in each epoch of fewer than four, in units of the baseline, after which nothing is judged.
     quick: Limit = Limit(0.05, _OURS)
     #: How far the held-out score moves in an epoch of the second half of training, as a share of the most learned.
-    swings: Limit = Limit(0.078, _OURS)
+    swings: Limit = Limit(0.076, _OURS)
     #: ... and how far in vain.
     in_vain: Limit = Limit(0.048, _OURS)
     #: The least that counts as learned there, in accuracy or in units of the baseline.
@@ -129,6 +131,8 @@ class Limits:
     blown_up: Limit = Limit(1e3, f"times the loss of a constant prediction; {_OURS}")
     #: `fatal`: nothing was learned when this share of the baseline loss is left.
     nothing: Limit = Limit(0.99, _OURS)
+    #: ... and the error has faded when less than this reaches the first layer, relative to the output's.
+    cut_off: Limit = Limit(2e-3, f"{_GLOROT}, fig. 7; {_OURS}")
 
 
 #: The limits in use.
@@ -185,7 +189,8 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
 }
 
 #: What a condition brings with it, so that beside it this is not named: it would not help to treat it. Large or far-off
-#: inputs make large gradients and updates and saturate units, and units without slope let no error through.
+#: inputs make large gradients and updates and saturate units, and units without slope let no error through. `_own` has
+#: the exceptions.
 BRINGS: Mapping[str, tuple[str, ...]] = {
     "unscaled_inputs": (
         "update_too_large",
@@ -403,6 +408,17 @@ class Evidence:
         return (ratio[:, 0] < limit) & (ratio[:, 1] < math.sqrt(limit))
 
     @cached_property
+    def fade_limit(self) -> Limit:
+        """The share of the error at the first layer below which it has faded."""
+        sigmoids = all(layer.activation in SIGMOIDS for layer in self.facts.layers[:-1])
+        return LIMITS.error_ratio_of_sigmoids if sigmoids else LIMITS.error_ratio
+
+    @cached_property
+    def faded(self) -> bool:
+        """Whether the error fades in at least half of the intact epochs."""
+        return bool(2 * self.fades(self.fade_limit).sum() >= max(self.intact.sum(), 1))
+
+    @cached_property
     def fades_above(self) -> bool:
         """Whether bounded activations let the first error fade before the second layer, whatever the inputs are."""
         error, bounded = self.layer("error_rms")[:1], np.isfinite(self.hidden_layer("saturation")[:1]).any()
@@ -472,14 +488,19 @@ class Evidence:
 
     @cached_property
     def typical_update(self) -> np.ndarray:
-        """The median update ratio of each layer over the epochs of which one was measured, (L,)."""
+        """The median update ratio of each layer, (L,), over the epochs in which one of any layer was measured.
+
+        A layer without one counts as not updated; NaN without any.
+        """
         seen = np.isfinite(self.update_ratio).any(axis=1)
-        return np.nanmedian(np.nan_to_num(self.update_ratio[seen]), axis=0)
+        if not seen.any():
+            return np.full(len(self.names), np.nan)
+        return np.median(np.nan_to_num(self.update_ratio[seen]), axis=0)
 
     @cached_property
-    def unmoved(self) -> bool:
+    def hardly_moved(self) -> bool:
         """Whether all updates together can hardly have moved most layers."""
-        return bool(0 < np.median(self.typical_update) * self.n_updates < LIMITS.travel)
+        return bool(self.names) and bool(0 < np.median(self.typical_update) * self.n_updates < LIMITS.travel)
 
     @cached_property
     def course(self) -> np.ndarray:
@@ -536,6 +557,12 @@ class Evidence:
         learned = max(score.max(), LIMITS.learned)
         moved = np.abs(steps).mean()
         return float(moved / learned), float((moved - max(steps.mean(), 0.0)) / learned)
+
+    @cached_property
+    def swinging(self) -> bool:
+        """Whether the held-out score moves far in an epoch, and too far in vain."""
+        moved, in_vain = self.swings
+        return moved > LIMITS.swings and in_vain > LIMITS.in_vain
 
     @cached_property
     def held_out_score(self) -> tuple[str, np.ndarray]:
@@ -705,10 +732,10 @@ def poor_initialization(e: Evidence) -> Judgement:
     # Inputs of a usual size and weights of a usual size saturate and kill few units: the biases do.
     fewest = LIMITS.dead_at_start if e.off_inputs is None else LIMITS.dead
     none = dead >= fewest
-    # The largest weights that a sigmoid bears saturate half of its values: see log_gain.
-    sigmoid = np.array([layer.activation in SIGMOIDS for layer in e.facts.layers])
-    most = np.where(sigmoid, LIMITS.dead, LIMITS.saturation)
-    far = (saturation >= most) & (e.off_inputs is None)
+    saturated = [
+        LIMITS.saturation_of_sigmoids if layer.activation in SIGMOIDS else LIMITS.saturation for layer in e.facts.layers
+    ]
+    far = (saturation >= np.array(saturated)) & (e.off_inputs is None)
     # Small deviations multiply from layer to layer, but a bounded activation stops growth, and normalisation both.
     bounded = np.isfinite(saturation).any()
     total = float(np.nansum(gain))
@@ -729,8 +756,8 @@ def poor_initialization(e: Evidence) -> Judgement:
         said = f"before training {value:.0%} of the units of {e.names[worst]} have no slope"
     elif far.any():
         worst = int(np.nanargmax(np.where(far, saturation, np.nan)))
-        value, measure, source = float(saturation[worst]), "saturation", LIMITS.saturation.source
-        threshold = float(most[worst])
+        value, measure, source = float(saturation[worst]), "saturation", saturated[worst].source
+        threshold = float(saturated[worst])
         said = f"before training {value:.0%} of the activations of {e.names[worst]} are saturated"
     else:
         return None
@@ -756,12 +783,10 @@ def vanishing_gradients(e: Evidence) -> Judgement:
         return None  # with one hidden layer there is no way on which an error could fade
     if not e.short:
         return None
-    sigmoids = all(layer.activation in SIGMOIDS for layer in e.facts.layers[:-1])
-    limit = LIMITS.error_ratio_of_sigmoids if sigmoids else LIMITS.error_ratio
-    ratio, faded = e.error_ratio, e.fades(limit)
-    shown = (ratio < limit) & e.hidden & faded[:, None]
-    if 2 * faded.sum() < max(e.intact.sum(), 1):
+    if not e.faded:
         return None
+    ratio, limit, faded = e.error_ratio, e.fade_limit, e.fades(e.fade_limit)
+    shown = (ratio < limit) & e.hidden & faded[:, None]
     value = float(np.median(ratio[faded, 0]))
     return Finding(
         condition="vanishing_gradients",
@@ -782,10 +807,12 @@ def vanishing_gradients(e: Evidence) -> Judgement:
 
 
 def exploding_gradients(e: Evidence) -> Judgement:
-    """Find a gradient so large that steps along it make the loss rise."""
+    """Find a gradient so large that steps along it make the loss rise, or the score on held-out rows swing."""
     if reason := _unknown(e):
         return reason
-    if e.adaptive or e.facts.clipnorm or not e.thrown:
+    # Where the error fades, the last layers alone learn, and their score swings for want of the others.
+    swinging = e.short and e.swinging and not e.faded
+    if e.adaptive or e.facts.clipnorm or not (e.thrown or swinging):
         return None
     if e.facts.learning_rate is not None and e.facts.learning_rate > LIMITS.clippable:
         return None
@@ -794,6 +821,7 @@ def exploding_gradients(e: Evidence) -> Judgement:
     if not shown.any():
         return None
     value = float(np.nanmax(norm))
+    effect = "loss rise" if e.thrown else "score on held-out rows swing"
     return Finding(
         condition="exploding_gradients",
         severity=e.severity,
@@ -803,7 +831,7 @@ def exploding_gradients(e: Evidence) -> Judgement:
         value=value,
         threshold=float(LIMITS.gradient),
         source=LIMITS.gradient.source,
-        message=f"The gradient's norm reaches {value:.3g}, steps along it make the loss rise, and {_left(e)}.",
+        message=f"The gradient's norm reaches {value:.3g}, steps along it make the {effect}, and {_left(e)}.",
         remedies=(*_clipping(e), *_narrower(e, 1 / 100, 1 / 5, "smaller steps bear larger gradients")),
     )
 
@@ -952,18 +980,19 @@ def _arose(shown: np.ndarray) -> bool:
 
 
 def update_too_large(e: Evidence) -> Judgement:
-    """Find updates that are large beside the weights, and of which the loss rose, or units died or saturated."""
+    """Find updates that are large beside the weights, and make the loss rise, or units lose their slope in training."""
     if reason := _unknown(e):
         return reason
     if not (e.short or e.thrown):
         return None
-    dead, saturated = e.hidden_layer("dead_units"), e.hidden_layer("saturation")
-    died, drifted = _arose((dead >= LIMITS.dead) | (saturated >= LIMITS.dead)), _arose(saturated >= LIMITS.saturation)
+    without_slope = {measure: e.hidden_layer(measure) for measure in ("dead_units", "saturation")}
+    lost = [measure for measure, share in without_slope.items() if _arose(share >= LIMITS.dead)]
+    drifted = _arose(without_slope["saturation"] >= LIMITS.saturation)
     ratio = e.update_ratio
     large = ratio > LIMITS.update_high
     # Of a network that broke down within its first epoch no update was measured.
     unseen = e.broken and not np.isfinite(ratio).any()
-    if not (died or unseen or (large.any() and (e.thrown or drifted))):
+    if not (lost or unseen or (large.any() and (e.thrown or drifted))):
         return None
     if unseen or large.any():
         shown, measure, limit = large, "update_ratio", LIMITS.update_high
@@ -972,9 +1001,10 @@ def update_too_large(e: Evidence) -> Judgement:
         effect = "" if e.broken else "the loss rises, " if e.thrown else "units lose their slope, "
         said = f"Updates change the weights {size}, {effect}and {_left(e)}."
     else:
-        shown, measure, limit = dead >= LIMITS.dead, "dead_units", LIMITS.dead
-        value = float(np.nanmax(dead))
-        said = f"Up to {value:.0%} of a hidden layer's units lost their slope in the first updates, and {_left(e)}."
+        measure, limit = lost[0], LIMITS.dead
+        shown, value = without_slope[measure] >= limit, float(np.nanmax(without_slope[measure]))
+        what = "units" if measure == "dead_units" else "activations"
+        said = f"Up to {value:.0%} of a hidden layer's {what} lost their slope in training, and {_left(e)}."
     return Finding(
         condition="update_too_large",
         severity=e.severity,
@@ -1000,7 +1030,7 @@ def oscillating_loss(e: Evidence) -> Judgement:
     moved, in_vain = e.swings
     if math.isfinite(moved):
         (measure, score), value, limit = e.held_out_score, moved, LIMITS.swings
-        found, worse = moved > limit and in_vain > LIMITS.in_vain, np.diff(score) < 0
+        found, worse = e.swinging, np.diff(score) < 0
         said = (
             f"On held-out rows the score moves by {value:.0%} of what was learned in an epoch on average, "
             f"{in_vain:.0%} in vain"
@@ -1140,7 +1170,8 @@ def judge(measurements: Sequence[Measurements]) -> HealthReport:
             # A whole finding of one fold, so that its numbers fit together; sorted, for any order of the folds.
             shown.sort(key=lambda finding: (finding.severity, repr(finding)))
             found[condition] = replace(shown[len(shown) // 2], folds=len(shown), n_folds=n_judged)
-    found = _own(found, evidence)
+    with np.errstate(all="ignore"):
+        found = _own(found, evidence)
     findings = _explained(found)
     findings.sort(
         key=lambda f: (f.consequence_of is not None, -f.severity * f.folds / f.n_folds, PRECEDENCE.index(f.condition))
@@ -1153,23 +1184,37 @@ def _first(finding: Finding) -> float:
 
 
 def _own(found: Mapping[str, Finding], evidence: Sequence[Evidence]) -> dict[str, Finding]:
-    """Return the findings without what others bring with them, see `BRINGS`."""
+    """Return the findings without what others bring with them.
+
+    Parameters
+    ----------
+    found : dict of str to Finding
+    evidence : sequence of Evidence
+        One for each fold: the optimizer and the updates decide where `BRINGS` has exceptions.
+    """
     brought = {
         (cause, condition)
         for cause, conditions in BRINGS.items()
         for condition in conditions
         if cause in found and condition in found and _first(found[cause]) <= _first(found[condition])
     }
-    if evidence and evidence[0].adaptive:
-        # Its steps do not follow the size of the gradient, and so neither that of the inputs nor of the weights.
-        brought.discard(("poor_initialization", "update_too_large"))
-        if 2 * sum(e.unmoved for e in evidence) > len(evidence):
+    if _most(e.adaptive for e in evidence):
+        # The steps of such an optimizer do not grow with the gradient: large weights do not make them large, nor do
+        # large inputs make a score swing. And if they can hardly move the weights, no other inputs would help.
+        brought -= {("poor_initialization", "update_too_large"), ("unscaled_inputs", "oscillating_loss")}
+        if _most(e.hardly_moved for e in evidence if np.isfinite(e.update_ratio).any()):
             brought.discard(("unscaled_inputs", "update_too_small"))
-    if ("update_too_large", "vanishing_gradients") in brought:
+    gone = {condition for _, condition in brought}
+    if "update_too_large" not in gone and ("update_too_large", "vanishing_gradients") in brought:
         # Whatever became of the gradients, smaller steps calm what oscillates.
         brought.discard(("vanishing_gradients", "oscillating_loss"))
-    gone = {condition for _, condition in brought}
+        gone = {condition for _, condition in brought}
     return {condition: finding for condition, finding in found.items() if condition not in gone}
+
+
+def _most(flags: Iterable[bool]) -> bool:
+    flags = list(flags)
+    return 2 * sum(flags) > len(flags)
 
 
 def _explained(found: Mapping[str, Finding]) -> list[Finding]:
@@ -1225,10 +1270,10 @@ def _fatal(e: Evidence, updates_left: float) -> list[str]:
     last = np.flatnonzero(trained)[-2:]
     error = e.layer("error_rms")[last]
     # Only where the error fades, too: else the rate alone is small, and even so the loss may fall in the end.
-    faded = error[:, 0] < LIMITS.error_ratio * error[:, -1]
+    cut_off = error[:, 0] < LIMITS.cut_off * error[:, -1]
     if np.all(e.layer("grad_rms")[last, 0] == 0):
         reasons.append(f"vanishing_gradients: no gradient reaches {e.names[0]}")
-    elif np.all(faded & (e.layer("update_ratio")[last, 0] * updates_left < LIMITS.travel)):
+    elif np.all(cut_off & (e.layer("update_ratio")[last, 0] * updates_left < LIMITS.travel)):
         reasons.append(
             f"vanishing_gradients: all updates to come move {e.names[0]} by less than {LIMITS.travel:.0%} of itself"
         )
