@@ -4,10 +4,10 @@ A network falls *short* where its held-out score stays well below the best of it
 out by treating it: every intervention changes a single thing, and the condition whose intervention restores the score
 is one that the network has. No label reads a gradient, an activation or a weight.
 
-``python tests/health/benchmark.py --labels`` trains the networks that rules are chosen on (an hour on one core) and
+``python tests/health/benchmark.py --labels`` trains the networks that rules are chosen on (some hours on one core) and
 writes labels.json, ``--held-out`` trains the others and adds theirs; ``--summary`` counts what is there; ``--relabel``
 applies changed definitions to the stored skills. What has been trained is kept in raw.jsonl, and not trained again.
-``--measure`` trains the networks themselves once more (40 minutes) and writes what is measured of them to
+``--measure`` trains the networks themselves once more (an hour or two) and writes what is measured of them to
 measurements.npz (those of the first draw were measured on probes of 64 rows, before they had 48); ``--judge`` says how
 well the diagnosis tells their conditions from that; ``--remedies`` tries what the reports propose and writes
 remedies.json, and ``--markdown`` prints a table of both for the README.
