@@ -28,7 +28,8 @@ How the diagnosis is scored
 - Limits and rules, and the definitions below, were chosen on the networks of `chosen_on`; most limits lie in the middle
   of a range in which they judge these alike. On those of `held_out` nothing was chosen but the order of the remedies
   of saturated units. Two definitions are younger than their labels: what smaller steps do not show, below, and that
-  networks which do oscillate are no negatives for it, which the networks chosen on suggested.
+  networks which do oscillate are no negatives for it. Both come from networks that were chosen on; the second came
+  when those held out had been judged once.
 
 What interventions show
 -----------------------
