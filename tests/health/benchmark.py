@@ -25,8 +25,8 @@ How the diagnosis is scored
   of their conditions is a full answer: a report that names another one but not c does not count for c; one that names
   none of them is a miss for all. The conditions that are no intervention's (`BY_THEMSELVES`) have to be named, and the
   `SYMPTOMS` among them answer for no other.
-- Limits and rules, and the definitions below, were chosen on the networks of `chosen_on`; most limits lie in the middle
-  of a range in which they judge these alike. On those of `held_out` nothing was chosen but the order of the remedies
+- Limits and rules, and the definitions below, were chosen on one part of the networks; most limits lie in the middle
+  of a range in which they judge these alike. On those held out nothing was chosen but the order of the remedies
   of saturated units. Two definitions are younger than their labels: what smaller steps do not show, below, and that
   networks which do oscillate are no negatives for it. Both come from networks that were chosen on; the second came
   when those held out had been judged once.
@@ -611,14 +611,9 @@ def _drawn() -> tuple[tuple[Config, ...], ...]:
     return tuple(drawn)
 
 
-def chosen_on() -> list[Config]:
-    """Return the networks that limits and rules were chosen on."""
-    return [config for draw, drawn in zip(DRAWS, _drawn(), strict=True) if not draw.held for config in drawn]
-
-
-def held_out() -> list[Config]:
-    """Return the networks that were drawn for the test alone."""
-    return [config for draw, drawn in zip(DRAWS, _drawn(), strict=True) if draw.held for config in drawn]
+def networks(*, held: bool) -> list[Config]:
+    """Return the networks that were drawn for the test alone, or those that limits and rules were chosen on."""
+    return [config for draw, drawn in zip(DRAWS, _drawn(), strict=True) if draw.held == held for config in drawn]
 
 
 # Interventions --------------------------------------------------------------------------------------------------------
@@ -986,7 +981,7 @@ def relabel(path: Path = LABELS) -> None:
 def generate(raw: Path, path: Path, *, held: bool) -> None:
     """Train the networks of one part, and the interventions of those that fall short, and write the labels."""
     program.COMPILED_AT_MOST = program.CACHE_SIZE = 1000  # memory is no concern here
-    configs, results = held_out() if held else chosen_on(), Results(raw)
+    configs, results = networks(held=held), Results(raw)
     for depth in (1, 2, 3, 5, 20):  # there are labels early, of shallow networks
         some = [config for config in configs if config.hidden_layers <= depth]
         results.train(some)

@@ -8,14 +8,13 @@ from benchmark import (
     HERE,
     STALLED,
     Config,
-    chosen_on,
     conditions_of,
     expected,
     given_up,
-    held_out,
     judged,
     labels,
     markdown,
+    networks,
     remedies,
     retrained,
     stored_measurements,
@@ -69,7 +68,7 @@ def test_the_readme_shows_what_is_reached():
 
 
 def test_labels_follow_from_what_became_of_the_networks_of_each_part():
-    parts = {False: set(chosen_on()), True: set(held_out())}
+    parts = {held: set(networks(held=held)) for held in (False, True)}
     assert parts[False].isdisjoint(parts[True])
     for entry in labels():
         assert Config(**entry["config"]) in parts[entry["held_out"]]

@@ -27,6 +27,18 @@ def learned_by_heart():
     return Data(data.X, data.Y, data.task, data.X_test, data.Y_test)
 
 
+def set_layers(measured, measure, value, layer=slice(None), since=0):
+    """Overwrite a measure of one or all layers, from an epoch on."""
+    for numbers in measured.layers[since:]:
+        numbers[layer, LAYER_MEASURES.index(measure)] = value
+
+
+def set_network(measured, measure, value):
+    """Overwrite a measure of the network."""
+    for numbers in measured.network:
+        numbers[NETWORK_MEASURES.index(measure)] = value
+
+
 # name: (recipe, data, verdict, conditions that must be found beside it)
 SICK = {
     "deep sigmoid with plain gradient descent": (
@@ -154,9 +166,7 @@ def test_a_held_out_score_that_keeps_falling_moves_in_vain_and_one_that_rises_do
 
 def test_wrong_outputs_of_squared_error_are_found_and_cross_entropy_is_proposed():
     patients = train(Recipe(depth=1, activation="tanh", optimizer="sgd", rate=0.1, loss="mean_squared_error"), BINARY)
-    wrong = NETWORK_MEASURES.index("output_wrong")
-    for numbers in patients[0].network:
-        numbers[wrong] = 0.5
+    set_network(patients[0], "output_wrong", 0.5)
     patients[0].history.update(loss=[0.24] * 12, accuracy=[0.5] * 12)
     report = judge(patients)
     assert report.verdict == "saturated_outputs"
@@ -195,8 +205,7 @@ def test_an_error_that_fades_but_arrives_is_not_fatal():
     folds = [first_epochs(m, 2) for m in measurements]
     assert fatal(folds, updates_left=0) is not None
     for measured in folds:
-        for numbers in measured.layers:
-            numbers[:, LAYER_MEASURES.index("error_rms")] = np.geomspace(5e-3, 1, 11)
+        set_layers(measured, "error_rms", np.geomspace(5e-3, 1, 11))
     assert found_alone("vanishing_gradients", folds[0])
     assert fatal(folds, updates_left=0) is None
 
@@ -359,8 +368,7 @@ def test_any_numbers_give_a_report(measurements, random, updates_left):
 def test_numbers_that_are_finite_are_not_called_otherwise(measurements):
     clean = [m for m in measurements if np.isfinite(m.of_network("non_finite")).all()]
     for measured in clean:
-        for numbers in measured.network:
-            numbers[NETWORK_MEASURES.index("non_finite")] = 0
+        set_network(measured, "non_finite", 0)
         measured.history = {"loss": [1.0]}
     assert "non_finite" not in judge(clean).conditions
 
@@ -382,8 +390,7 @@ def test_glorot_weights_of_a_convolution_are_no_poor_start(size, found):
     measured.facts = replace(measured.facts, layers=(hidden, *measured.facts.layers[1:]))
     # Glorot's deviation is the root of 2 / (9 + 54): a kernel of 3 x 3 has 9 inputs and 9 * 6 outputs.
     norm = size * np.sqrt(54 * 2 / (9 + 54))
-    for numbers in measured.layers:
-        numbers[0, LAYER_MEASURES.index("weight_norm")] = norm
+    set_layers(measured, "weight_norm", norm, layer=0)
     assert ("poor_initialization" in judge([measured]).conditions) == found
 
 
@@ -392,8 +399,7 @@ def test_glorot_weights_of_a_layer_wider_than_its_inputs_are_no_poor_start(size,
     measured = train(SICK["a rate too small for gradient descent"][0], DATA)[0]
     hidden = LayerFacts("hidden_1", "Dense", "tanh", 256, 8, 8 * 256)
     measured.facts = replace(measured.facts, layers=(hidden, *measured.facts.layers[1:]))
-    for numbers in measured.layers:
-        numbers[0, LAYER_MEASURES.index("weight_norm")] = size * np.sqrt(8 * 256 * 2 / (8 + 256))
+    set_layers(measured, "weight_norm", size * np.sqrt(8 * 256 * 2 / (8 + 256)), layer=0)
     assert ("poor_initialization" in judge([measured]).conditions) == found
 
 
@@ -414,9 +420,9 @@ def test_no_remedy_is_what_the_network_starts_with():
 @pytest.mark.parametrize(("activation", "measure"), [("relu", "dead_units"), ("tanh", "saturation")])
 def test_units_without_slope_after_the_first_updates_are_the_evidence_of_too_large_a_rate(activation, measure):
     measured = train(Recipe(depth=3, activation=activation, rate=1e-6), DATA)[0]
-    for epoch, numbers in enumerate(measured.layers):
-        numbers[0, LAYER_MEASURES.index(measure)] = 1.0 if epoch else 0.0
-        numbers[:, LAYER_MEASURES.index("update_ratio")] = 1e-4 if epoch else np.nan
+    set_layers(measured, measure, 0.0, layer=0)
+    set_layers(measured, measure, 1.0, layer=0, since=1)
+    set_layers(measured, "update_ratio", 1e-4, since=1)
     [finding] = [found for found in judge([measured]).findings if found.condition == "update_too_large"]
     assert (finding.measure, finding.value, finding.layers) == (measure, 1.0, ("hidden_1",))
     assert finding.epochs == tuple(measured.epochs[1:]) and "lost their slope" in finding.message
@@ -461,8 +467,7 @@ def test_a_rate_too_small_for_adam_is_named_beside_unscaled_inputs():
     [measured] = train(recipe, small)
     assert {"unscaled_inputs", "update_too_small"} <= set(judge([measured]).conditions)
     # Longer steps move the weights, and what is left to learn is left because of the inputs.
-    for numbers in measured.layers[1:]:
-        numbers[:, LAYER_MEASURES.index("update_ratio")] = 5e-3
+    set_layers(measured, "update_ratio", 5e-3, since=1)
     measured.history["loss"] = measured.history["test_loss"] = list(np.linspace(1.1, 0.8, 12))
     assert found_alone("update_too_small", measured)
     assert "update_too_small" not in judge([measured]).conditions
@@ -484,8 +489,7 @@ def test_inputs_and_weights_explain_the_large_steps_of_gradient_descent_but_not_
     [measured] = train(Recipe(depth=3, activation="tanh", init=3.0, rate=0.01), DATA)
     measured.facts = replace(measured.facts, optimizer=optimizer)
     measured.history.update(loss=[1.0, 1.4] * 6, accuracy=[0.4] * 12)
-    for numbers in measured.layers[1:]:
-        numbers[:, LAYER_MEASURES.index("update_ratio")] = 0.1
+    set_layers(measured, "update_ratio", 0.1, since=1)
     assert found_alone("update_too_large", measured)
     assert ("update_too_large" in judge([measured]).conditions) == (optimizer == "adam")
 
@@ -493,8 +497,7 @@ def test_inputs_and_weights_explain_the_large_steps_of_gradient_descent_but_not_
 def test_steps_that_make_the_score_swing_are_too_large_whatever_they_do_to_the_gradients():
     [measured] = train(Recipe(depth=3, activation="tanh", optimizer="momentum", rate=3.0), DATA)
     measured.history["test_accuracy"] = [0.3, 0.5] * 6
-    for numbers in measured.layers[1:]:
-        numbers[:, LAYER_MEASURES.index("error_rms")] = (1e-9, 1e-6, 1e-3, 1.0)
+    set_layers(measured, "error_rms", (1e-9, 1e-6, 1e-3, 1.0), since=1)
     assert found_alone("vanishing_gradients", measured)
     found = judge([measured]).conditions
     assert {"update_too_large", "oscillating_loss"} <= set(found) and "vanishing_gradients" not in found
@@ -505,22 +508,18 @@ def test_large_gradients_explode_also_where_only_the_held_out_score_swings():
     measured.history["accuracy"], measured.history["loss"] = [0.6] * 12, list(np.linspace(0.9, 0.6, 12))
     measured.history["test_accuracy"] = [0.4, 0.6] * 6
     assert "exploding_gradients" not in judge([measured]).conditions
-    for numbers in measured.network:
-        numbers[NETWORK_MEASURES.index("grad_norm")] = 10.0
+    set_network(measured, "grad_norm", 10.0)
     [finding] = [found for found in judge([measured]).findings if found.condition == "exploding_gradients"]
     assert "score on held-out rows swing" in finding.message and finding.remedies[0].edit == {"clipnorm": 1.0}
-    for numbers in measured.layers:  # the last layers alone learn
-        numbers[:, LAYER_MEASURES.index("error_rms")] = (1e-9, 1e-6, 1e-3, 1.0)
+    set_layers(measured, "error_rms", (1e-9, 1e-6, 1e-3, 1.0))  # the last layers alone learn
     assert "exploding_gradients" not in judge([measured]).conditions
 
 
 def test_weights_that_a_sigmoid_bears_are_no_poor_start_though_they_saturate_it():
     recipe = Recipe(depth=2, activation="sigmoid", init=1.0, optimizer="sgd", rate=0.02)
     measured = train(recipe, DATA)[0]
-    saturation = LAYER_MEASURES.index("saturation")
     for share, found in ((0.6, False), (0.95, True)):
-        for numbers in measured.layers:
-            numbers[0, saturation] = share
+        set_layers(measured, "saturation", share, layer=0)
         assert ("poor_initialization" in judge([measured]).conditions) == found
 
 

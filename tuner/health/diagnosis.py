@@ -343,13 +343,17 @@ class Evidence:
     @cached_property
     def short(self) -> bool:
         """Whether training falls clearly short."""
-        far = bool(self.left > LIMITS.short and not self.accuracy >= LIMITS.accurate)
-        return self.broken or (far and not self.young)
+        return self.broken or (self.behind and not self.accuracy >= LIMITS.accurate)
 
     @cached_property
     def thrown(self) -> bool:
         """Whether training falls short by steps that made the loss rise: a fair accuracy does not excuse that."""
-        return self.broken or (self.unsteady and bool(self.left > LIMITS.short) and not self.young)
+        return self.broken or (self.behind and self.unsteady)
+
+    @cached_property
+    def behind(self) -> bool:
+        """Whether much of the loss is left, after enough epochs to judge that."""
+        return bool(self.left > LIMITS.short) and not self.young
 
     @cached_property
     def young(self) -> bool:
@@ -400,7 +404,8 @@ class Evidence:
     def fades(self, limit: float) -> np.ndarray:
         """Return at which epochs less than a limit of the error is left at the first layer, (E,).
 
-        It fades layer by layer: a loss in the first layer alone comes from the inputs.
+        It fades layer by layer: a loss in the first layer alone comes from the inputs, and with one hidden layer there
+        is no way on which it could.
         """
         if len(self.names) < 3:
             return np.zeros(len(self.epochs), dtype=bool)
@@ -414,9 +419,14 @@ class Evidence:
         return LIMITS.error_ratio_of_sigmoids if sigmoids else LIMITS.error_ratio
 
     @cached_property
-    def faded(self) -> bool:
+    def faded(self) -> np.ndarray:
+        """At which epochs the error fades on its way, by the limit of the network's activations, (E,)."""
+        return self.fades(self.fade_limit)
+
+    @cached_property
+    def vanished(self) -> bool:
         """Whether the error fades in at least half of the intact epochs."""
-        return bool(2 * self.fades(self.fade_limit).sum() >= max(self.intact.sum(), 1))
+        return bool(2 * self.faded.sum() >= max(self.intact.sum(), 1))
 
     @cached_property
     def fades_above(self) -> bool:
@@ -779,15 +789,11 @@ def vanishing_gradients(e: Evidence) -> Judgement:
     """Find an error that fades on its way to the first layer."""
     if reason := _unknown(e):
         return reason
-    if len(e.names) < 3:
-        return None  # with one hidden layer there is no way on which an error could fade
-    if not e.short:
+    if not (e.short and e.vanished):
         return None
-    if not e.faded:
-        return None
-    ratio, limit, faded = e.error_ratio, e.fade_limit, e.fades(e.fade_limit)
-    shown = (ratio < limit) & e.hidden & faded[:, None]
-    value = float(np.median(ratio[faded, 0]))
+    ratio, limit = e.error_ratio, e.fade_limit
+    shown = (ratio < limit) & e.hidden & e.faded[:, None]
+    value = float(np.median(ratio[e.faded, 0]))
     return Finding(
         condition="vanishing_gradients",
         severity=e.severity,
@@ -811,7 +817,7 @@ def exploding_gradients(e: Evidence) -> Judgement:
     if reason := _unknown(e):
         return reason
     # Where the error fades, the last layers alone learn, and their score swings for want of the others.
-    swinging = e.short and e.swinging and not e.faded
+    swinging = e.short and e.swinging and not e.vanished
     if e.adaptive or e.facts.clipnorm or not (e.thrown or swinging):
         return None
     if e.facts.learning_rate is not None and e.facts.learning_rate > LIMITS.clippable:
@@ -1213,6 +1219,7 @@ def _own(found: Mapping[str, Finding], evidence: Sequence[Evidence]) -> dict[str
 
 
 def _most(flags: Iterable[bool]) -> bool:
+    """Return whether more than half of some flags are set."""
     flags = list(flags)
     return 2 * sum(flags) > len(flags)
 
