@@ -1139,7 +1139,7 @@ def table() -> str:
             found, passed = f"{s.sensitivity:.3f}" if s.positives else "-", f"{s.specificity:.3f}"
             counts = f"{s.named}/{s.positives}", f"{s.silent}/{s.negatives}"
             lines.append(f"{condition:20}{counts[0]:>12}{found:>8}{counts[1]:>12}{passed:>8}")
-        lines.append(f"{alarms:.1%} of the networks without a condition get a verdict\n")
+        lines.append(f"{alarms:.1%} of the networks without a condition get a false verdict\n")
     return "\n".join(lines)
 
 
@@ -1272,7 +1272,7 @@ def markdown() -> str:
         cells += [f"{treatment['n']}"] if treatment else ["-"]
         cells += [f"{treatment[name]:.0%}" if treatment else "-" for name in ("gone", "better", "random")]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + f"\n\n{alarms:.1%} of the networks without a condition get a verdict."
+    return "\n".join(lines) + f"\n\n{alarms:.1%} of the networks without a condition get a false verdict."
 
 
 def summary(path: Path = LABELS) -> str:
